@@ -1,0 +1,299 @@
+"""Settings: one TOML file, then the environment, then flags; each layer overrides the one before.
+
+A setting `port` in section `router` is `[router] port = 9080` in the file and `CUPOLA_ROUTER_PORT=9080` in the
+environment. Every field here is described in docs/configuration.md (a test compares them).
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "Blobs",
+    "ConfigError",
+    "Database",
+    "Defaults",
+    "Identity",
+    "Jobs",
+    "Logs",
+    "Outbound",
+    "Platform",
+    "Router",
+    "Runtime",
+    "Settings",
+    "Ssh",
+    "Staging",
+    "load",
+]
+
+
+class ConfigError(Exception):
+    """A setting is unknown, of the wrong type or contradicts another; the text names it."""
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Platform(_Section):
+    """The platform's name and addresses (design.md section 1)."""
+
+    name: str = "cupola"
+    description: str = "Cupola: Cloud Foundry in Python"
+    port: int = 9080
+    """TCP port of the one origin in the default mode."""
+    listen: str = "127.0.0.1"
+    """Address that the public ports bind; anything but loopback needs TLS or `allow_plain_http`."""
+    allow_plain_http: bool = False
+    system_domain: str = ""
+    """Empty for the default mode (`http://localhost:PORT`); otherwise virtual hosts below this domain."""
+    apps_domain: str = ""
+    """Domain of app routes; default `apps.localhost`, or `apps.<system_domain>`."""
+    admin_user: str = "admin"
+
+
+class Database(_Section):
+    url: str = ""
+    """Empty: SQLite in the data directory. Else `postgresql://user:password@host/name`."""
+    statement_timeout: float = 30.0
+    """Seconds after which a statement is cancelled."""
+    threads: int = 8
+    """Threads, and so connections, that serve requests."""
+
+
+class Router(_Section):
+    request_timeout: float = 900.0
+    """Seconds for a whole request."""
+    dial_timeout: float = 5.0
+    idle_timeout: float = 900.0
+    """Seconds that an idle client connection is kept."""
+    header_timeout: float = 60.0
+    """Seconds in which a client must have sent its header block."""
+    max_header_bytes: int = 1024 * 1024
+    max_connections_per_backend: int = 500
+    balancing: Literal["round-robin", "least-connection"] = "round-robin"
+    sticky_cookies: list[str] = msgspec.field(default_factory=lambda: ["JSESSIONID"])
+    drain_seconds: float = 10.0
+    """Seconds for which a stopping router finishes the requests it has."""
+
+
+class Runtime(_Section):
+    isolation: Literal["auto", "root", "rootless", "process", "none"] = "auto"
+    """Which mode of the native engine is used; `auto` takes the strongest that works here."""
+    port_range: str = "61100-64999"
+    """Host ports that instances may be given."""
+    direct_ports: bool = False
+    """Listen on the instance's host port even where the router has a more direct path."""
+    rootfs: str = ""
+    """Directory used as stack root filesystem instead of the host's /usr."""
+    max_instances: int = 1000
+    memory_mb: int = 0
+    """Memory that all instances together may have, in MiB; 0 for the machine's."""
+    pids: int = 1024
+    """Processes and threads per instance."""
+    graceful_stop_seconds: float = 10.0
+    cell_id: str = ""
+
+
+class Staging(_Section):
+    memory_mb: int = 1024
+    disk_mb: int = 4096
+    timeout_seconds: float = 900.0
+    inherit: bool | None = None
+    """Give builds the host's package access; default on, off with a system domain."""
+    allow: list[str] = msgspec.field(default_factory=list)
+    """Mirrors on private addresses or loopback that builds may reach, as host, host:port or network."""
+    concurrency: int = 4
+
+
+class Logs(_Section):
+    max_lines_per_source: int = 10_000
+    max_bytes_per_source: int = 16 * 1024 * 1024
+    memory_mb: int = 128
+    """Memory for recent envelopes of all sources together, in MiB; older ones stay on disk."""
+
+
+class Ssh(_Section):
+    port: int = 2222
+    enabled: bool = True
+
+
+class Blobs(_Section):
+    max_package_bytes: int = 1024**3
+    max_droplet_bytes: int = 2 * 1024**3
+    max_buildpack_bytes: int = 2 * 1024**3
+    resource_match_min_bytes: int = 4096
+    """Files smaller than this are uploaded again rather than matched."""
+    max_staged_droplets: int = 5
+    max_valid_packages: int = 5
+
+
+class Identity(_Section):
+    access_token_seconds: int = 1200
+    refresh_token_seconds: int = 2_592_000
+    lockout_failures: int = 5
+    lockout_window_seconds: int = 1200
+    lockout_seconds: int = 300
+    shared_secret_argon2_memory_kib: int = 19456
+    """Memory of one argon2id hash, in KiB."""
+
+
+class Jobs(_Section):
+    lease_seconds: float = 30.0
+    lanes: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"default": 4, "broker": 4, "blob": 2, "staging": 4, "cleanup": 2}
+    )
+
+
+class Outbound(_Section):
+    allow: list[str] = msgspec.field(default_factory=list)
+    """Private, loopback or link-local hosts that non-admins may make the platform call."""
+
+
+class Defaults(_Section):
+    app_memory_mb: int = 1024
+    app_disk_mb: int = 1024
+    app_disk_max_mb: int = 2048
+    app_log_rate_bytes: int = 1_048_576
+    instance_file_descriptors: int = 16384
+    health_check_timeout_seconds: int = 60
+    health_check_timeout_max_seconds: int = 180
+    stack: str = "cflinuxfs4"
+    organization: str = "cupola"
+    space: str = "dev"
+    custom_buildpacks: bool = True
+
+
+class Settings(_Section):
+    """Everything that can be set. `data_dir` is where all state lives."""
+
+    data_dir: Path = Path("~/.local/share/cupola")
+    platform: Platform = msgspec.field(default_factory=Platform)
+    database: Database = msgspec.field(default_factory=Database)
+    router: Router = msgspec.field(default_factory=Router)
+    runtime: Runtime = msgspec.field(default_factory=Runtime)
+    staging: Staging = msgspec.field(default_factory=Staging)
+    logs: Logs = msgspec.field(default_factory=Logs)
+    ssh: Ssh = msgspec.field(default_factory=Ssh)
+    blobs: Blobs = msgspec.field(default_factory=Blobs)
+    identity: Identity = msgspec.field(default_factory=Identity)
+    jobs: Jobs = msgspec.field(default_factory=Jobs)
+    outbound: Outbound = msgspec.field(default_factory=Outbound)
+    defaults: Defaults = msgspec.field(default_factory=Defaults)
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, pid files and per-process tokens; mode 0700."""
+        return self.data_dir / "run"
+
+    @property
+    def api_url(self) -> str:
+        """The public URL of the API, without a final slash."""
+        if self.platform.system_domain:
+            return f"https://api.{self.platform.system_domain}"
+        return f"http://localhost:{self.platform.port}"
+
+    @property
+    def uaa_url(self) -> str:
+        """The public URL of the identity server."""
+        if self.platform.system_domain:
+            return f"https://uaa.{self.platform.system_domain}"
+        return f"{self.api_url}/uaa"
+
+    @property
+    def login_url(self) -> str:
+        """The public URL of the login pages; the identity server answers here as well."""
+        if self.platform.system_domain:
+            return f"https://login.{self.platform.system_domain}"
+        return f"{self.api_url}/uaa"
+
+    @property
+    def log_cache_url(self) -> str:
+        """The public origin of log cache; clients append `/api/v1`."""
+        if self.platform.system_domain:
+            return f"https://log-cache.{self.platform.system_domain}"
+        return self.api_url
+
+    @property
+    def apps_domain(self) -> str:
+        """The default shared domain of app routes."""
+        if self.platform.apps_domain:
+            return self.platform.apps_domain
+        return f"apps.{self.platform.system_domain}" if self.platform.system_domain else "apps.localhost"
+
+    @property
+    def system_hosts(self) -> frozenset[str]:
+        """Host names (lower case, without port) that the controller answers; every other host is an app route."""
+        domain = self.platform.system_domain.lower()
+        if not domain:
+            return frozenset({"localhost", "127.0.0.1", "[::1]"})
+        names = ("api", "uaa", "login", "log-cache", "log-stream", "console", "ssh")
+        return frozenset(f"{name}.{domain}" for name in names)
+
+    @property
+    def inherits_package_access(self) -> bool:
+        """Whether builds get the host's package mirrors, certificates and proxies."""
+        return not self.platform.system_domain if self.staging.inherit is None else self.staging.inherit
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge the layers. `flags` maps `section.key` (or `data_dir`) to a value. Raises ConfigError."""
+    merged: dict[str, Any] = {}
+    if file is not None:
+        try:
+            merged = tomllib.loads(file.read_text())
+        except OSError as error:
+            raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    for key, text in _from_environment(os.environ if environment is None else environment):
+        _put(merged, key, text)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(merged, key, value)
+    try:
+        settings = msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"invalid setting: {error}") from error
+    settings.data_dir = settings.data_dir.expanduser().absolute()
+    if settings.platform.listen not in {"127.0.0.1", "::1", "localhost"} and not (
+        settings.platform.allow_plain_http or settings.platform.system_domain
+    ):
+        raise ConfigError(
+            f"platform.listen = {settings.platform.listen} would offer plain HTTP to the network: "
+            "set platform.system_domain (TLS), or platform.allow_plain_http if that is what you want"
+        )
+    return settings
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    for section, kind in sections.items():
+        if not (isinstance(kind, type) and issubclass(kind, _Section)):
+            name = f"CUPOLA_{section.upper()}"
+            if name in environment:
+                found.append((section, environment[name]))
+            continue
+        for field in msgspec.structs.fields(kind):
+            name = f"CUPOLA_{section.upper()}_{field.name.upper()}"
+            if name in environment:
+                text = environment[name]
+                is_list = getattr(field.type, "__origin__", None) is list
+                found.append((f"{section}.{field.name}", text.split(",") if is_list else text))
+    return found
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[name] = value
