@@ -260,7 +260,7 @@ def load(
         if value is not None:
             _put(merged, key, value)
     try:
-        settings = msgspec.convert(merged, Settings, strict=False)
+        settings = msgspec.convert(merged, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"invalid setting: {error}") from error
     settings.data_dir = settings.data_dir.expanduser().absolute()
@@ -297,3 +297,9 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         tree = tree.setdefault(section, {})
     tree[name] = value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)
