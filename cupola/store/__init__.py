@@ -1,0 +1,1 @@
+"""The database: tables, statements and migrations. One file per table or close family of tables."""

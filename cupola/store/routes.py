@@ -1,0 +1,65 @@
+"""Domains, routes, destinations."""
+
+from sqlalchemy import Boolean, Column, Index, Integer, String, Table, UniqueConstraint
+
+from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
+
+__all__ = ["destinations", "domain_shares", "domains", "route_shares", "routes"]
+
+domains = Table(
+    "domains",
+    metadata,
+    *resource_columns(),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("internal", Boolean, nullable=False, default=False),
+    Column("router_group_guid", String(255)),
+    guid_ref("organization_guid", "organizations", nullable=True),
+    *metadata_columns(),
+)
+"""`organization_guid` NULL: a shared domain."""
+
+domain_shares = Table(
+    "domain_shares",
+    metadata,
+    guid_ref("domain_guid", "domains"),
+    guid_ref("organization_guid", "organizations"),
+    UniqueConstraint("domain_guid", "organization_guid"),
+)
+
+routes = Table(
+    "routes",
+    metadata,
+    *resource_columns(),
+    Column("host", String(63), nullable=False),
+    Column("path", String(128), nullable=False),
+    Column("port", Integer, nullable=False, default=0),
+    guid_ref("domain_guid", "domains", index=False),
+    guid_ref("space_guid", "spaces"),
+    Column("options", Json, nullable=False),
+    *metadata_columns(),
+    UniqueConstraint("domain_guid", "host", "path", "port"),
+)
+"""`host` and `path` in lower case; `port` 0 for HTTP routes."""
+
+route_shares = Table(
+    "route_shares",
+    metadata,
+    guid_ref("route_guid", "routes"),
+    guid_ref("space_guid", "spaces"),
+    UniqueConstraint("route_guid", "space_guid"),
+)
+
+destinations = Table(
+    "destinations",
+    metadata,
+    *resource_columns(),
+    guid_ref("route_guid", "routes", index=False),
+    guid_ref("app_guid", "apps", index=False),
+    Column("process_type", String(255), nullable=False, default="web"),
+    Column("port", Integer),
+    Column("protocol", String(8)),
+    Column("weight", Integer),
+    Index("ix_destinations_route", "route_guid"),
+    Index("ix_destinations_app_type", "app_guid", "process_type"),
+)
+"""`port` NULL: the app's first port (8080)."""
