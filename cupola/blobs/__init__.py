@@ -1,0 +1,1 @@
+"""Packages, droplets, buildpacks and caches: stored by digest, checked before they are trusted."""
