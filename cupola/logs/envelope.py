@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Envelope", "Batch"]
+__all__ = ["Batch", "Envelope"]
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -28,7 +28,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Numbered envelopes of one producer (`logs` on the platform's socket); answered by `logs.ack` with the last number."""
+    """Numbered envelopes of one producer: `logs` on the platform's socket, answered by `logs.ack` with the last number."""
 
     producer: str
     first: int
