@@ -160,7 +160,13 @@ class Database:
 
     def _prepare_sqlite(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
         def expired() -> int:
@@ -218,7 +224,9 @@ class Database:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    if connection.get_isolation_level() != "AUTOCOMMIT" and not connection.get_execution_options().get("isolation_level"):
+    if connection.get_isolation_level() != "AUTOCOMMIT" and not connection.get_execution_options().get(
+        "isolation_level"
+    ):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

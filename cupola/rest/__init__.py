@@ -1,0 +1,1 @@
+"""How HTTP works here: messages, resources, operations, dispatch, lists, and their description. Knows no resource."""

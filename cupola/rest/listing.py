@@ -1,0 +1,317 @@
+"""Lists: filters, order, pages, label selectors and included resources, from a resource's declaration.
+
+A statement is built once per shape (resource, list, kind of actor, parameters present, order) and kept; values are
+always bound. A page costs one statement, a second one for the count where the page does not tell it, and those of
+the resource's `related` and `includes`: never one per row.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, asc, bindparam, desc, exists, func, not_, or_, select
+
+from cupola.rest.operation import Call, Listing, present
+from cupola.rest.query import Query, Requirement, Timestamps
+from cupola.rest.resource import Filter, Include, Resource, World
+from cupola.roles import Actor
+from cupola.store.schema import label_index
+
+__all__ = ["find", "include_into", "page_of", "pagination"]
+
+_SECOND = 1_000_000
+_MAX_SHAPES = 2000
+
+
+class _Shapes:
+    """A bounded cache of statements; the least recently used shape goes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            value = self._known.get(key)
+            if value is not None:
+                self._known.move_to_end(key)
+            return value
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._known[key] = value
+            if len(self._known) > _MAX_SHAPES:
+                self._known.popitem(last=False)
+
+
+_shapes = _Shapes()
+
+
+def find(resource: Resource, actor: Actor, call_tx: Any, value: str) -> Any:
+    """The row of `resource` that `value` names and the actor may see, or None."""
+    condition = resource.visible(actor)
+    key = (id(resource), "one", condition is None, _kind(actor))
+    statement = _shapes.get(key)
+    if statement is None:
+        statement = _base(resource).where(resource.table.c[resource.key] == bindparam("wanted"))
+        if condition is not None:
+            statement = statement.where(condition)
+        _shapes.put(key, statement)
+    return call_tx.one(statement, {"wanted": value, **_actor_values(condition, actor)})
+
+
+def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
+    """One page of a list as the API shows it. `url` is the list's own, without a query."""
+    resource, query = listing.resource, call.query
+    number, per_page = query.page()
+    wanted_includes = _wanted_includes(resource, listing, query)
+    statement, count, values = _statements(call, listing)
+    values = {**values, "page_limit": per_page, "page_offset": (number - 1) * per_page}
+    rows = call.tx.all(statement, values)
+    if rows and len(rows) < per_page:
+        total = (number - 1) * per_page + len(rows)
+    elif not rows and number == 1:
+        total = 0
+    else:
+        total = call.tx.scalar(count, values)
+    world = call.world(single=False)
+    body: dict[str, Any] = {
+        "pagination": pagination(query, url, number, per_page, total),
+        "resources": present(world, resource, rows),
+    }
+    if wanted_includes:
+        body["included"] = include_into({}, wanted_includes, world, rows)
+    return body
+
+
+def pagination(query: Query, url: str, number: int, per_page: int, total: int) -> dict[str, Any]:
+    """The pagination object; a list has at least one page, also when it is empty."""
+    pages = max(1, -(-total // per_page))
+
+    def link(to: int) -> dict[str, str]:
+        return {"href": query.link(url, to, per_page)}
+
+    return {
+        "total_results": total,
+        "total_pages": pages,
+        "first": link(1),
+        "last": link(pages),
+        "next": link(number + 1) if number < pages else None,
+        "previous": link(number - 1) if number > 1 else None,
+    }
+
+
+def page_of(query: Query, url: str, items: Sequence[Any]) -> dict[str, Any]:
+    """A page of things that are in memory already, in the order given."""
+    number, per_page = query.page()
+    return {
+        "pagination": pagination(query, url, number, per_page, len(items)),
+        "resources": list(items[(number - 1) * per_page : number * per_page]),
+    }
+
+
+def _wanted_includes(resource: Resource, listing: Listing, query: Query) -> list[Include]:
+    if not listing.includes or not resource.includes:
+        return []
+    by_name = {include.name: include for include in resource.includes}
+    return [by_name[name] for name in query.includes(list(by_name))]
+
+
+def include_into(
+    into: dict[str, list[Any]], includes: Sequence[Include], world: World, rows: Sequence[Any]
+) -> dict[str, list[Any]]:
+    """The `included` object: each resource once, also when two includes name it."""
+    for include in includes:
+        have = into.setdefault(include.key, [])
+        known = {one["guid"] for one in have if "guid" in one}
+        have.extend(one for one in include.load(world, rows) if one.get("guid") not in known)
+    return into
+
+
+def _kind(actor: Actor) -> tuple[bool, bool]:
+    return (actor.reads_everything, bool(actor.guid))
+
+
+def _actor_values(condition: ColumnElement[bool] | None, actor: Actor) -> dict[str, Any]:
+    return {} if condition is None else {"actor": actor.guid}
+
+
+def _base(resource: Resource) -> Select[Any]:
+    return resource.columns() if resource.columns else select(resource.table)
+
+
+def _statements(call: Call[Any, Any], listing: Listing) -> tuple[Select[Any], Select[Any], dict[str, Any]]:
+    resource, query, actor = listing.resource, call.query, call.actor
+    order = query.order(listing.order_by or resource.order_by)
+    conditions, shape, values = _conditions(resource, listing, query)
+    visible = resource.visible(actor)
+    values.update(_actor_values(visible, actor))
+    if listing.within is not None:
+        values["parent"] = call.row.guid
+    key = (id(listing), _kind(actor), order, tuple(shape))
+    known = _shapes.get(key)
+    if known is None:
+        where = list(conditions)
+        if listing.within is not None:
+            where.append(listing.within(bindparam("parent")))
+        if visible is not None:
+            where.append(visible)
+        condition = and_(True, *where)
+        statement = _ordered(_base(resource), resource, order).where(condition)
+        statement = statement.limit(bindparam("page_limit")).offset(bindparam("page_offset"))
+        counted = _base(resource).where(condition).with_only_columns(func.count()).order_by(None)
+        known = (statement, counted)
+        _shapes.put(key, known)
+    return known[0], known[1], values
+
+
+def _ordered(statement: Select[Any], resource: Resource, order: tuple[str, bool] | None) -> Select[Any]:
+    columns = resource.table.c
+    if order is None:
+        return statement.order_by(*(columns[name] for name in resource.default_order))
+    name, descending = order
+    column = columns[resource.order_columns.get(name, name)]
+    direction = desc if descending else asc
+    tie = columns["guid"] if "guid" in columns else columns[resource.key]
+    return statement.order_by(direction(column), direction(tie))
+
+
+def _conditions(
+    resource: Resource, listing: Listing, query: Query
+) -> tuple[list[ColumnElement[bool]], list[Any], dict[str, Any]]:
+    where: list[ColumnElement[bool]] = []
+    shape: list[Any] = []
+    values: dict[str, Any] = {}
+    for filter_ in resource.filters:
+        if listing.filters is None or filter_.name in listing.filters:
+            _apply(filter_, query, where, shape, values)
+    if resource.guids:
+        _apply(Filter("guids", resource.table.c.guid), query, where, shape, values)
+    for name in resource.timestamps:
+        column = resource.table.c[name.removesuffix("s")]
+        for number, condition in enumerate(query.timestamps(name)):
+            shape.append((name, condition.operator, len(condition.values)))
+            where.append(_moment(column, condition, f"{name}{number}", values))
+    if resource.labels:
+        for number, requirement in enumerate(query.selector()):
+            shape.append(("label", requirement.operator))
+            where.append(_label(resource, requirement, f"label{number}", values))
+    return where, shape, values
+
+
+def _apply(
+    filter_: Filter, query: Query, where: list[ColumnElement[bool]], shape: list[Any], values: dict[str, Any]
+) -> None:
+    for suffix in ("", "[not]") if filter_.excludes else ("",):
+        wanted = _wanted(filter_, query, filter_.name + suffix)
+        if wanted is None:
+            continue
+        bound = bindparam(f"{filter_.name}{'_not' if suffix else ''}", expanding=isinstance(wanted, list))
+        shape.append((filter_.name, suffix))
+        if callable(filter_.match):
+            condition = filter_.match(bound)
+        else:
+            condition = filter_.match.in_(bound) if isinstance(wanted, list) else filter_.match == bound
+            if isinstance(wanted, list) and "" in wanted:
+                shape.append((filter_.name, "empty"))
+                condition = or_(condition, filter_.match.is_(None))
+        where.append(not_(condition) if suffix else condition)
+        values[bound.key] = wanted
+
+
+def _wanted(filter_: Filter, query: Query, name: str) -> Any:
+    if filter_.kind == "bool":
+        return query.boolean(name)
+    if filter_.kind == "one":
+        value = query.get(name)
+        if value is not None and filter_.choices and value not in filter_.choices:
+            raise query.bad(_bad_choice(name, filter_.choices))
+        return value
+    listed = query.values(name)
+    if listed is None:
+        return None
+    if filter_.choices and any(one not in filter_.choices for one in listed):
+        raise query.bad(_bad_choice(name, filter_.choices))
+    if filter_.fold:
+        listed = [one.lower() for one in listed]
+    return listed if filter_.convert is None else _converted(filter_.convert, listed)
+
+
+def _bad_choice(name: str, choices: Sequence[str]) -> str:
+    return f"{name.replace('_', ' ').capitalize()} must be one of " + ", ".join(f"'{one}'" for one in choices)
+
+
+def _converted(convert: Any, listed: Sequence[str]) -> list[Any]:
+    converted = []
+    for one in listed:
+        try:
+            converted.append(convert(one))
+        except ValueError:
+            continue
+    return converted
+
+
+def _moment(
+    column: ColumnElement[int], condition: Timestamps, name: str, values: dict[str, Any]
+) -> ColumnElement[bool]:
+    # The API shows whole seconds, the database holds microseconds: a second is the range [v, v + 1 s).
+    for number, value in enumerate(condition.values):
+        values[f"{name}_{number}"] = value
+        values[f"{name}_{number}_end"] = value + _SECOND
+    first, end = bindparam(f"{name}_0"), bindparam(f"{name}_0_end")
+    if condition.operator == "gt":
+        values.pop(f"{name}_0")
+        return column >= end
+    if condition.operator == "gte":
+        values.pop(f"{name}_0_end")
+        return column >= first
+    if condition.operator == "lt":
+        values.pop(f"{name}_0_end")
+        return column < first
+    if condition.operator == "lte":
+        values.pop(f"{name}_0")
+        return column < end
+    ranges = [
+        and_(column >= bindparam(f"{name}_{number}"), column < bindparam(f"{name}_{number}_end"))
+        for number in range(len(condition.values))
+    ]
+    return or_(*ranges)
+
+
+def _label(resource: Resource, requirement: Requirement, name: str, values: dict[str, Any]) -> ColumnElement[bool]:
+    values[f"{name}_key"] = requirement.key
+    index = label_index.alias()
+    found = (
+        exists()
+        .select_from(index)
+        .where(
+            index.c.resource_type == resource.table.name,
+            index.c.resource_guid == resource.table.c.guid,
+            index.c.key == bindparam(f"{name}_key"),
+        )
+    )
+    if requirement.operator in {"in", "not_in"}:
+        values[f"{name}_values"] = list(requirement.values)
+        found = found.where(index.c.value.in_(bindparam(f"{name}_values", expanding=True)))
+    return not_(found) if requirement.operator.startswith("not") else found
+
+
+def parameters(listing: Listing) -> list[str]:
+    """The list parameters that this list takes."""
+    names = listing.resource.parameters
+    if not listing.includes:
+        names = [name for name in names if name != "include"]
+    if listing.filters is None:
+        return names
+    own = {filter_.name for filter_ in listing.resource.filters}
+    return [name for name in names if name not in own or name in listing.filters]
+
+
+def included_for_one(
+    resource: Resource, allowed: Sequence[str], query: Query, world: World, row: Any
+) -> Mapping[str, list[Any]] | None:
+    """The `included` object of a single resource, or None when none was asked for."""
+    by_name = {include.name: include for include in resource.includes if include.name in allowed}
+    wanted = [by_name[name] for name in query.includes(list(by_name))]
+    return include_into({}, wanted, world, [row]) if wanted else None

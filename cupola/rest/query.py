@@ -1,0 +1,216 @@
+"""Query strings: which parameters an operation takes, and what their values mean.
+
+Values are unescaped once more after the query string itself is decoded, so that `%252C` is a comma within a value
+(reference/behaviours.md section 2).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+
+from cupola import clock, errors
+from cupola.errors import CloudError
+from cupola.rest.message import humanized
+from cupola.store import labels as label_rules
+
+__all__ = ["OPERATORS", "Query", "Requirement", "Timestamps", "parse_selector"]
+
+OPERATORS = ("lt", "lte", "gt", "gte")
+MAX_REQUIREMENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamps:
+    """A condition on a time: `operator` is empty for equality with any of `values` (microseconds since 1970)."""
+
+    operator: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement of a label selector; `operator` is exists, not_exists, in or not_in."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class Query:
+    """The parameters of one request. `status` 400 or 422 is how this operation answers a bad one."""
+
+    def __init__(self, raw: bytes, allowed: Sequence[str], *, status: int | None = 400) -> None:
+        self.pairs: dict[str, str] = {}
+        self._status = status or 400
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise self.bad("the query string is not valid UTF-8") from None
+        for key, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
+            self.pairs[key] = value
+        if status is not None:
+            self._refuse_unknown(allowed)
+
+    def _refuse_unknown(self, allowed: Sequence[str]) -> None:
+        names = set(allowed)
+        unknown = [key for key in self.pairs if key.partition("[")[0] not in names and key not in names]
+        if unknown:
+            shown = ", ".join(f"'{name}'" for name in unknown)
+            valid = ", ".join(f"'{name}'" for name in allowed)
+            raise self.bad(f"Unknown query parameter(s): {shown}. Valid parameters are: {valid}")
+
+    def bad(self, detail: str) -> CloudError:
+        """The error for a bad parameter, as this operation words it."""
+        return errors.unprocessable(detail) if self._status == 422 else errors.bad_query(detail)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.pairs
+
+    def get(self, name: str) -> str | None:
+        """The value, unescaped, or None."""
+        value = self.pairs.get(name)
+        return None if value is None else unquote(value)
+
+    def values(self, name: str) -> list[str] | None:
+        """A comma list; None when the parameter is missing, `[""]` when it is empty."""
+        value = self.pairs.get(name)
+        return None if value is None else [unquote(part.strip()) for part in value.split(",")]
+
+    def boolean(self, name: str) -> bool | None:
+        """`true` or `false`; raises for anything else."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if value not in {"true", "false"}:
+            raise self.bad(f"{humanized(name)} must be one of 'true', 'false'")
+        return value == "true"
+
+    def page(self) -> tuple[int, int]:
+        """(page, per_page) within their limits. `perPage` works as well."""
+        page = self._positive("page", 1)
+        name = "per_page" if "per_page" in self.pairs else "perPage"
+        try:
+            per_page = int(self.pairs.get(name, "50"))
+        except ValueError:
+            per_page = 0
+        if not 1 <= per_page <= 5000:
+            raise self.bad("Per page must be between 1 and 5000")
+        return page, per_page
+
+    def _positive(self, name: str, default: int) -> int:
+        text = self.pairs.get(name, str(default))
+        # A page number that a database cannot count to is refused rather than passed on.
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) < 2**40:
+            raise self.bad(f"{humanized(name)} must be a positive integer")
+        return int(text)
+
+    def order(self, allowed: Iterable[str]) -> tuple[str, bool] | None:
+        """(column, descending) of order_by, or None."""
+        text = self.get("order_by")
+        if text is None:
+            return None
+        name = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+").strip()
+        allowed = list(allowed)
+        if name not in allowed:
+            raise self.bad("Order by can only be: " + ", ".join(f"'{one}'" for one in allowed))
+        return name, text.startswith("-")
+
+    def timestamps(self, name: str) -> list[Timestamps]:
+        """The conditions that `created_ats` or `updated_ats` puts."""
+        found = []
+        for key, value in self.pairs.items():
+            base, bracket, rest = key.partition("[")
+            if base != name:
+                continue
+            operator = rest.removesuffix("]") if bracket else ""
+            if bracket and operator not in OPERATORS:
+                raise self.bad(f"{humanized(name)} Invalid relational operator: '{operator}'")
+            parts = value.split(",")
+            if operator and len(parts) > 1:
+                raise self.bad(f"{humanized(name)} only accepts one value when using a relational operator")
+            found.append(Timestamps(operator, tuple(self._moment(name, part) for part in parts)))
+        return found
+
+    def _moment(self, name: str, text: str) -> int:
+        try:
+            return clock.parse_api(unquote(text))
+        except ValueError:
+            raise self.bad(
+                f"{humanized(name)} has an invalid timestamp format. "
+                "Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'"
+            ) from None
+
+    def includes(self, allowed: Sequence[str]) -> list[str]:
+        """The resources named by `include`, each at most once."""
+        wanted = self.values("include") or []
+        for index, name in enumerate(wanted):
+            if name not in allowed:
+                valid = ", ".join(f"'{one}'" for one in allowed)
+                raise self.bad(f"Invalid included resource: '{name}'. Valid included resources are: {valid}")
+            if name in wanted[:index]:
+                raise self.bad(f"Duplicate included resource: '{name}'")
+        return wanted
+
+    def selector(self) -> list[Requirement]:
+        """The requirements of `label_selector`."""
+        text = self.get("label_selector")
+        if text is None:
+            return []
+        try:
+            return parse_selector(text)
+        except ValueError as error:
+            raise self.bad(str(error)) from None
+
+    def link(self, path: str, page: int, per_page: int) -> str:
+        """`path` with this query at another page: keys sorted, everything but `~` and unreserved escaped."""
+        pairs: Mapping[str, Any] = {**self.pairs, "page": page, "per_page": per_page}
+        parts = (
+            f"{quote(key, safe='')}={quote(str(pairs[key]), safe='')}" for key in sorted(pairs) if key != "perPage"
+        )
+        return f"{path}?{'&'.join(parts)}"
+
+
+def parse_selector(text: str) -> list[Requirement]:
+    """Parse a label selector. Raises ValueError with the sentence that the user sees."""
+    if not text.strip():
+        raise ValueError("Missing label_selector value")
+    parts = _split(text)
+    if len(parts) > MAX_REQUIREMENTS:
+        raise ValueError(f"Too many label_selector requirements (maximum is {MAX_REQUIREMENTS})")
+    return [_requirement(part.strip()) for part in parts]
+
+
+def _split(text: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]
+
+
+def _requirement(part: str) -> Requirement:
+    words = part.split(None, 2)
+    if len(words) >= 2 and words[1].partition("(")[0] in {"in", "notin"}:
+        operator, _, listed = part.split(None, 1)[1].partition("(")
+        if not listed.rstrip().endswith(")"):
+            raise ValueError("Invalid label_selector value")
+        values = tuple(value.strip() for value in listed.rstrip()[:-1].split(","))
+        return _valid(Requirement(words[0], "in" if operator.strip() == "in" else "not_in", values))
+    for token, kind in (("!=", "not_in"), ("==", "in"), ("=", "in")):
+        key, found, value = part.partition(token)
+        if found:
+            return _valid(Requirement(key.strip(), kind, (value.strip(),)))
+    if part.startswith("!"):
+        return _valid(Requirement(part[1:].strip(), "not_exists"))
+    return _valid(Requirement(part, "exists"))
+
+
+def _valid(requirement: Requirement) -> Requirement:
+    bad = list(label_rules.key_problems(requirement.key))
+    bad += [problem for value in requirement.values for problem in label_rules.value_problems(value)]
+    if bad:
+        raise ValueError("Invalid label_selector value")
+    return requirement
