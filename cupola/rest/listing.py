@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, asc, bindparam, desc, exists, func, not_, or_, select
+from sqlalchemy.sql.elements import BindParameter
 
 from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
@@ -207,7 +208,9 @@ def _apply(
         wanted = _wanted(filter_, query, filter_.name + suffix)
         if wanted is None:
             continue
-        bound = bindparam(f"{filter_.name}{'_not' if suffix else ''}", expanding=isinstance(wanted, list))
+        bound: BindParameter[Any] = bindparam(
+            f"{filter_.name}{'_not' if suffix else ''}", expanding=isinstance(wanted, list)
+        )
         shape.append((filter_.name, suffix))
         if callable(filter_.match):
             condition = filter_.match(bound)
@@ -259,7 +262,8 @@ def _moment(
     for number, value in enumerate(condition.values):
         values[f"{name}_{number}"] = value
         values[f"{name}_{number}_end"] = value + _SECOND
-    first, end = bindparam(f"{name}_0"), bindparam(f"{name}_0_end")
+    first: BindParameter[int] = bindparam(f"{name}_0")
+    end: BindParameter[int] = bindparam(f"{name}_0_end")
     if condition.operator == "gt":
         values.pop(f"{name}_0")
         return column >= end

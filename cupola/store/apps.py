@@ -88,7 +88,8 @@ revisions = Table(
     *metadata_columns(),
     Index("ix_revisions_app_version", "app_guid", "version"),
 )
-"""`processes`: {type: command or null}; `sidecars`: list of {name, command, memory_in_mb, process_types}; `environment` sealed."""
+"""`processes`: {type: command or null}; `sidecars`: [{name, command, memory_in_mb, process_types}];
+`environment` sealed."""
 
 buildpack_caches = Table(
     "buildpack_caches",

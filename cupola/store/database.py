@@ -58,7 +58,7 @@ class Tx:
     ) -> CursorResult[Any]:
         """Execute; `parameters` is one mapping or a list of them."""
         self.statements += 1
-        return self.connection.execute(statement, parameters)  # type: ignore[arg-type,return-value]  # CursorResult for all our statements
+        return self.connection.execute(statement, parameters)
 
     def all(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         """All rows."""

@@ -1,4 +1,4 @@
-"""What belongs to the platform as a whole: stacks, buildpacks, feature flags, variable groups, security groups, events."""
+"""What belongs to the whole platform: stacks, buildpacks, flags, variable groups, security groups, events."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, UniqueConstraint
 
