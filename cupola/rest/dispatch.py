@@ -54,6 +54,9 @@ class App:
         self._threads.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -70,6 +73,12 @@ class App:
             reply = _error(errors.server_error())
         if reply is not None:
             await _respond(send, scope["method"], reply, request_id, actor_guid[0] if actor_guid else "")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": message["type"] + ".complete"})
+        self.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(
         self,

@@ -232,7 +232,6 @@ def cloud(template: str, tmp_path: Path) -> Iterator[Cloud]:
     app = App(OPERATIONS, services)
     with TestClient(app, base_url=settings.api_url, raise_server_exceptions=False) as http:
         yield Cloud(settings, database, http, services)
-    app.close()
     database.close()
     if POSTGRES:
         _drop_postgres(name)
