@@ -11,6 +11,7 @@ from sqlalchemy.sql.selectable import CompoundSelect
 
 from cupola.roles import Actor
 from cupola.store.apps import apps
+from cupola.store.orgs import organizations as organizations_table
 from cupola.store.orgs import roles, spaces
 
 __all__ = [
@@ -72,9 +73,7 @@ def orgs_with_any_role() -> CompoundSelect[Any]:
 
 def organizations(actor: Actor) -> ColumnElement[bool] | None:
     """Condition on the organizations table."""
-    from cupola.store.orgs import organizations as table
-
-    return None if actor.reads_everything else table.c.guid.in_(readable_orgs())
+    return None if actor.reads_everything else organizations_table.c.guid.in_(readable_orgs())
 
 
 def by_space(column: ColumnElement[Any]) -> Any:
