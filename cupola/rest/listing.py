@@ -190,7 +190,8 @@ def _conditions(
     if resource.guids:
         _apply(Filter("guids", resource.table.c.guid), query, where, shape, values)
     for name in resource.timestamps:
-        column = resource.table.c[name.removesuffix("s")]
+        shown = name.removesuffix("s")
+        column = resource.table.c[resource.order_columns.get(shown, shown)]
         for number, condition in enumerate(query.timestamps(name)):
             shape.append((name, condition.operator, len(condition.values)))
             where.append(_moment(column, condition, f"{name}{number}", values))

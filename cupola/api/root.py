@@ -1,0 +1,115 @@
+"""The front page of the API: where everything is, which version it is, and whether it is well."""
+
+from typing import Any
+
+from cupola import __version__
+from cupola.config import Settings
+from cupola.rest.operation import Call, Operation, Reply
+
+__all__ = ["API_VERSION", "OPERATIONS"]
+
+API_VERSION = "3.182.0"
+"""The Cloud Controller API version whose features are served; clients switch features on by it."""
+
+_LINKED = (
+    "apps",
+    "audit_events",
+    "buildpacks",
+    "builds",
+    "deployments",
+    "domains",
+    "droplets",
+    "environment_variable_groups",
+    "feature_flags",
+    "info",
+    "isolation_segments",
+    "organization_quotas",
+    "organizations",
+    "packages",
+    "processes",
+    "resource_matches",
+    "roles",
+    "routes",
+    "security_groups",
+    "service_brokers",
+    "service_credential_bindings",
+    "service_instances",
+    "service_offerings",
+    "service_plans",
+    "service_route_bindings",
+    "service_usage_events",
+    "space_quotas",
+    "spaces",
+    "stacks",
+    "tasks",
+    "users",
+)
+"""Names that upstream's /v3 document links; those that are not served are left out."""
+
+
+def _ssh(settings: Settings) -> None:
+    # The way into an instance is not served yet: no link is better than one that leads nowhere.
+    return None
+
+
+def root(call: Call[None, None]) -> Reply:
+    """Where the parts of the platform are."""
+    settings = call.settings
+    api = settings.api_url
+    links: dict[str, Any] = {
+        "self": {"href": api},
+        "cloud_controller_v2": None,
+        "cloud_controller_v3": {"href": f"{api}/v3", "meta": {"version": API_VERSION}},
+        "network_policy_v0": None,
+        "network_policy_v1": None,
+        "login": {"href": settings.login_url},
+        "uaa": {"href": settings.uaa_url},
+        "credhub": None,
+        "routing": None,
+        "logging": None,
+        "log_cache": {"href": settings.log_cache_url},
+        "log_stream": None,
+        "app_ssh": _ssh(settings),
+    }
+    return Reply(200, {"links": links})
+
+
+def v3_root(call: Call[None, None]) -> Reply:
+    """Which resources there are."""
+    api = call.settings.api_url
+    served = call.services.extra.get("paths", frozenset())
+    links = {"self": {"href": f"{api}/v3"}}
+    for name in _LINKED:
+        if f"/v3/{name}" in served or name == "environment_variable_groups":
+            links[name] = {"href": f"{api}/v3/{name}"}
+    return Reply(200, {"links": links})
+
+
+def info(call: Call[None, None]) -> Reply:
+    """What this platform is."""
+    settings = call.settings
+    body = {
+        "build": f"cupola-{__version__}",
+        "cli_version": {"minimum": "", "recommended": ""},
+        "custom": {},
+        "description": settings.platform.description,
+        "name": settings.platform.name,
+        "version": 0,
+        "osbapi_version": "2.17",
+        "rate_limits": {"enabled": False, "general_limit": 0, "reset_interval_in_minutes": 0},
+        "links": {"self": {"href": f"{settings.api_url}/v3/info"}, "support": {"href": ""}},
+    }
+    return Reply(200, body)
+
+
+def health(call: Call[None, None]) -> Reply:
+    """`OK` while the API answers and its database does."""
+    return Reply(200, b"OK", {"Content-Type": "text/plain; charset=utf-8"})
+
+
+OPERATIONS: list[Operation] = [
+    Operation("GET", "/", root, auth="none"),
+    Operation("GET", "/v3", v3_root, auth="none"),
+    Operation("GET", "/v3/info", info, auth="none"),
+    Operation("GET", "/healthz", health, auth="none", produces="text/plain"),
+]
