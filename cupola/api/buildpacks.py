@@ -138,9 +138,8 @@ async def upload_buildpack(call: StreamCall) -> Response:
 
     await call.read(check)
     settings = call.services.settings
-    upload = await uploads.receive(
-        call.request, call.services.blobs, frozenset({"bits"}), settings.blobs.max_buildpack_bytes
-    )
+    limit = settings.blobs.max_buildpack_bytes
+    upload = await uploads.receive(call.request, {"bits": lambda: call.services.blobs.writer(limit)})
     if "bits" not in upload.files:
         raise errors.unprocessable("Bits may not be blank. Upload the buildpack's zip file as form field 'bits'.")
     blob, filename = upload.files["bits"]

@@ -1,42 +1,83 @@
 """Uploads: multipart bodies streamed to the blob store with constant memory; small fields are kept."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from cupola import errors
-from cupola.blobs.store import Blob, LocalStore, NoSpace, TooLarge
+from cupola.blobs.store import NoSpace, TooLarge, full_disk
 from cupola.errors import CloudError
 
-__all__ = ["Upload", "receive"]
+__all__ = ["FileWriter", "Upload", "Writer", "receive"]
 
 MAX_FIELD = 16 * 1024 * 1024
 """Bytes of all plain fields together (`resources` of a package with thousands of files is a few MiB)."""
 
 
+class Writer(Protocol):
+    """Where the bytes of a file go: a blob writer, or a FileWriter."""
+
+    def write(self, data: memoryview) -> None:
+        """Add bytes; may raise TooLarge or NoSpace."""
+
+    def finish(self) -> Any:
+        """Make them durable and say what they became."""
+
+    def abort(self) -> None:
+        """Forget them, unless finished."""
+
+
+class FileWriter:
+    """Writes to a temporary file at `path`, of at most `max_bytes`; `finish` returns the path."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._file = path.open("wb", buffering=0)
+        self._finished = False
+
+    def write(self, data: memoryview) -> None:
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            raise TooLarge(self._max_bytes)
+        with full_disk(self._path.parent):
+            while data:
+                data = data[self._file.write(data) or 0 :]
+
+    def finish(self) -> Path:
+        self._file.close()
+        self._finished = True
+        return self._path
+
+    def abort(self) -> None:
+        if not self._finished:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
 class Upload:
-    """What a multipart body held: files as blobs and plain fields as text."""
+    """What a multipart body held: what its files became and plain fields as text."""
 
     def __init__(self) -> None:
-        self.files: dict[str, tuple[Blob, str]] = {}
-        """Field to (blob, file name)."""
+        self.files: dict[str, tuple[Any, str]] = {}
+        """Field to (what its writer's `finish` returned, file name)."""
         self.fields: dict[str, str] = {}
 
 
 class _Parts:
     """Callbacks of the multipart parser: each part goes to a blob writer or, without a file name, to memory."""
 
-    def __init__(self, store: LocalStore, file_fields: frozenset[str], max_bytes: int) -> None:
-        self.finished: list[tuple[str, Any, str]] = []
+    def __init__(self, files: Mapping[str, Callable[[], Writer]]) -> None:
+        self.finished: list[tuple[str, Writer, str]] = []
         self.fields: dict[str, bytearray] = {}
-        self.writer: Any = None
-        self._store = store
-        self._file_fields = file_fields
-        self._max_bytes = max_bytes
+        self.writer: Writer | None = None
+        self._files = files
         self._header = (bytearray(), bytearray())
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
@@ -66,8 +107,8 @@ class _Parts:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         self._filename = options.get(b"filename", b"").decode("utf-8", "replace")
-        if self._name in self._file_fields:
-            self.writer = self._store.writer(self._max_bytes)
+        if self._name in self._files:
+            self.writer = self._files[self._name]()
         else:
             self.fields[self._name] = bytearray()
 
@@ -95,8 +136,8 @@ class _Parts:
             self.writer.abort()
 
 
-async def receive(request: Request, store: LocalStore, file_fields: frozenset[str], max_bytes: int) -> Upload:
-    """Read a multipart body. Files in `file_fields` become blobs of at most `max_bytes`; nothing is kept on failure.
+async def receive(request: Request, files: Mapping[str, Callable[[], Writer]]) -> Upload:
+    """Read a multipart body. `files` gives a writer for each file field; nothing is kept on failure.
 
     Raises 400 for a malformed or truncated body, 413 for one that is too large, 503 when the disk is full.
     """
@@ -104,7 +145,7 @@ async def receive(request: Request, store: LocalStore, file_fields: frozenset[st
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise errors.bad_request("the upload must be multipart/form-data with a boundary")
-    parts = _Parts(store, file_fields, max_bytes)
+    parts = _Parts(files)
     parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # a plain dict of callbacks is what it takes
     try:
         async for chunk in request.stream():
