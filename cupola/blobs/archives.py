@@ -37,7 +37,9 @@ __all__ = [
     "clean_name",
     "inspect_zip",
     "merge_zip",
+    "opened_zip",
     "unpack_zip",
+    "verify_zip",
     "zip_directory",
 ]
 
@@ -171,8 +173,17 @@ def clean_name(name: str) -> str:
 
 def inspect_zip(path: Path, *, max_bytes: int = MAX_UNPACKED, max_files: int = MAX_FILES) -> list[Entry]:
     """The entries of a zip file, all checks done but the checksums of the contents. Raises ArchiveError, OSError."""
-    with _opened(path, max_bytes, max_files) as (_archive, pairs):
+    with opened_zip(path, max_bytes, max_files) as (_archive, pairs):
         return [entry for _info, entry in pairs]
+
+
+def verify_zip(path: Path) -> None:
+    """Read every byte and compare the checksums. Raises ArchiveError, OSError."""
+    with opened_zip(path) as (archive, pairs):
+        for info, entry in pairs:
+            with reading_entry(entry.name), archive.open(info) as source:
+                for _chunk in chunks_of(source):
+                    pass
 
 
 def unpack_zip(path: Path, into: Path, *, max_bytes: int = MAX_UNPACKED, max_files: int = MAX_FILES) -> list[Entry]:
@@ -180,13 +191,13 @@ def unpack_zip(path: Path, into: Path, *, max_bytes: int = MAX_UNPACKED, max_fil
 
     Raises ArchiveError, NoSpace, OSError; ValueError when `into` is not empty.
     """
-    with _opened(path, max_bytes, max_files) as (archive, pairs), filling(into):
+    with opened_zip(path, max_bytes, max_files) as (archive, pairs), filling(into):
         for info, entry in pairs:
             if entry.kind == "directory":
                 (into / entry.name).mkdir(parents=True, exist_ok=True)
             elif entry.kind == "file":
-                with _reading(entry.name), archive.open(info) as source:
-                    write_file(into, entry, _chunks(source), _mtime(info))
+                with reading_entry(entry.name), archive.open(info) as source:
+                    write_file(into, entry, chunks_of(source), _mtime(info))
         finish_tree(into, (entry for _info, entry in pairs))
         return [entry for _info, entry in pairs]
 
@@ -313,9 +324,10 @@ def finish_tree(into: Path, entries: Iterable[Entry]) -> None:
 
 
 @contextlib.contextmanager
-def _opened(
-    path: Path, max_bytes: int, max_files: int
+def opened_zip(
+    path: Path, max_bytes: int = MAX_UNPACKED, max_files: int = MAX_FILES
 ) -> Iterator[tuple[zipfile.ZipFile, list[tuple[zipfile.ZipInfo, Entry]]]]:
+    """A zip file that passed all checks, and its entries. Raises ArchiveError, OSError."""
     try:
         archive = zipfile.ZipFile(path)
     except UnicodeDecodeError:
@@ -377,7 +389,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _link_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> str:
     if info.file_size > _MAX_LINK:
         raise ArchiveError(f"Symbolic link {name!r} has a target of more than {_MAX_LINK} bytes")
-    with _reading(name), archive.open(info) as source:
+    with reading_entry(name), archive.open(info) as source:
         data = source.read(_MAX_LINK + 1)
     try:
         target = data.decode()
@@ -407,7 +419,8 @@ def _check_layout(path: Path, archive: zipfile.ZipFile, infos: list[zipfile.ZipI
 
 
 @contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
+def reading_entry(name: str) -> Iterator[None]:
+    """Turn what zipfile and its decompressors raise for a damaged entry into ArchiveError."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -444,7 +457,8 @@ def _add(archive: zipfile.ZipFile, entry: Entry, file: Path, date: tuple[int, ..
             _copy(source, sink)
 
 
-def _chunks(source: IO[bytes]) -> Iterator[bytes]:
+def chunks_of(source: IO[bytes]) -> Iterator[bytes]:
+    """What is left of a stream, in pieces of a MiB."""
     while chunk := source.read(_CHUNK):
         yield chunk
 
