@@ -128,6 +128,8 @@ class Blobs(_Section):
     max_buildpack_bytes: int = 2 * 1024**3
     resource_match_min_bytes: int = 4096
     """Files smaller than this are uploaded again rather than matched."""
+    resource_pool_mb: int = 2048
+    """Space for files that are kept for matching, in MiB; the least recently used go first."""
     max_staged_droplets: int = 5
     max_valid_packages: int = 5
 
