@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(store: LocalStor
 
 
 def test_an_aborted_or_failed_upload_leaves_nothing(store: LocalStore) -> None:
-    def broken():  # type: ignore[no-untyped-def]  # a generator that fails half-way
+    def broken() -> Iterator[bytes]:
         yield b"some"
         raise ConnectionResetError("client went away")
 
@@ -176,7 +177,5 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store.put_stream(bytes(65536) for _ in range(2000))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(store.root)], check=True, capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", code, str(store.root)], check=True, capture_output=True, text=True)
     assert int(result.stdout) < 8 * 1024, "125 MiB went through less than 8 MiB"
