@@ -23,7 +23,7 @@ from cupola.store.apps import apps
 from cupola.store.orgs import organizations, spaces
 from cupola.store.platform import stacks
 
-__all__ = ["APPS", "OPERATIONS", "lifecycle_problems"]
+__all__ = ["APPS", "LIFECYCLE_SCHEMA", "OPERATIONS", "lifecycle_problems"]
 
 _LIFECYCLES = ("buildpack", "cnb", "docker")
 
@@ -62,7 +62,7 @@ def _lifecycle_data_problems(lifecycle: str, data: dict[str, Any]) -> Iterator[s
         yield "Lifecycle credentials must be an object"
 
 
-_LIFECYCLE_SCHEMA = {
+LIFECYCLE_SCHEMA = {
     "type": "object",
     "properties": {"type": {"type": "string", "enum": list(_LIFECYCLES)}, "data": {"type": "object"}},
     "required": ["type", "data"],
@@ -78,7 +78,7 @@ class Create(Message):
 
     name = string(required=True, min_length=1, max_length=255, checks=[printable])
     environment_variables = object_(checks=[rules.forbidden_names], values={})
-    lifecycle = anything(lifecycle_problems, _LIFECYCLE_SCHEMA, nullable=False)
+    lifecycle = anything(lifecycle_problems, LIFECYCLE_SCHEMA, nullable=False)
     relationships = nested(_Relationships, required=True)
     metadata = metadata()
 
@@ -87,7 +87,7 @@ class Update(Message):
     """Name, lifecycle data and metadata."""
 
     name = string(min_length=1, max_length=255, checks=[printable])
-    lifecycle = anything(lifecycle_problems, _LIFECYCLE_SCHEMA, nullable=False)
+    lifecycle = anything(lifecycle_problems, LIFECYCLE_SCHEMA, nullable=False)
     metadata = metadata()
 
 
