@@ -202,11 +202,7 @@ class LocalStore:
         either the blob or nothing. `referenced` is read before anything is deleted.
         """
         keep = set(referenced)
-        deleted = []
-        for digest in self.digests():
-            if digest not in keep and self._delete_if_older(digest, older_than):
-                deleted.append(digest)
-        return deleted
+        return [d for d in self.digests() if d not in keep and self._delete_if_older(d, older_than)]
 
     def _delete_if_older(self, digest: str, older_than: float) -> bool:
         path = self.path(digest)

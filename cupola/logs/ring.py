@@ -26,8 +26,8 @@ __all__ = ["EnvelopeType", "Meta", "Ring", "Subscription", "envelope_type"]
 
 EnvelopeType = Literal["LOG", "COUNTER", "GAUGE", "TIMER"]
 
-_METRICS = 2000
-"""Metric envelopes kept per source."""
+_METRICS = 250
+"""Envelopes kept per source and kind of metric."""
 _OVERHEAD = 120
 """Bytes that an envelope costs in memory beside its own."""
 _PRODUCERS = 4096
@@ -98,7 +98,8 @@ class _Source:
 
     def __init__(self, segments: Segments, settings: Logs, *, new: bool) -> None:
         self.segments = segments
-        self.metrics = _Lane(_METRICS, 4 * 1024 * 1024)
+        self.metrics: dict[EnvelopeType, _Lane] = {}
+        self.lost_metrics = 0
         self.logs: _Lane | None = None
         self.last = 0
         self._settings = settings
@@ -114,6 +115,21 @@ class _Source:
                 self.logs.append(record.envelope.timestamp, _encoder.encode(record.envelope))
             self.logs.dropped = 0
         return self.logs
+
+    def metric(self, kind: EnvelopeType) -> _Lane:
+        lane = self.metrics.get(kind)
+        if lane is None:
+            lane = self.metrics[kind] = _Lane(_METRICS, self._settings.max_bytes_per_source // 4)
+        return lane
+
+    def cool(self) -> None:
+        """Leave memory: lines stay on disk, metrics go."""
+        self.logs = None
+        self.lost_metrics += sum(len(lane.times) + lane.dropped for lane in self.metrics.values())
+        self.metrics = {}
+
+    def size(self) -> int:
+        return sum(lane.size for lane in self.metrics.values()) + (self.logs.size if self.logs is not None else 0)
 
     def _lane(self) -> _Lane:
         return _Lane(self._settings.max_lines_per_source, self._settings.max_bytes_per_source)
@@ -182,18 +198,13 @@ class Ring:
             source = self._source(source_id)
             if source is None:
                 return []
-            bodies = []
+            lanes = [lane for kind, lane in source.metrics.items() if types is None or kind in types]
             if types is None or "LOG" in types:
-                lane = self._load(source_id, source)
-                bodies += _cut(lane.between(start, end), limit, descending)
-            if types is None or types - {"LOG"}:
-                metrics = source.metrics.between(start, end)
-                whole = types is None or types >= {"COUNTER", "GAUGE", "TIMER"}
-                bodies += _cut(metrics, limit, descending) if whole else metrics
+                lanes.append(self._load(source_id, source))
+            bodies = [body for lane in lanes for body in _cut(lane.between(start, end), limit, descending)]
         envelopes = [_decoder.decode(body) for body in bodies]
-        if types is not None:
-            envelopes = [envelope for envelope in envelopes if envelope_type(envelope) in types]
-        envelopes.sort(key=lambda envelope: envelope.timestamp, reverse=descending)
+        if len(lanes) > 1 or descending:
+            envelopes.sort(key=lambda envelope: envelope.timestamp, reverse=descending)
         return envelopes[:limit]
 
     def sources(self) -> set[str]:
@@ -209,12 +220,12 @@ class Ring:
                 source = self._source(source_id)
                 if source is None:
                     continue
-                logs, metrics = self._load(source_id, source), source.metrics
-                times = [lane.times for lane in (logs, metrics) if lane.times]
+                lanes = [self._load(source_id, source), *source.metrics.values()]
+                times = [lane.times for lane in lanes if lane.times]
                 if times:
                     found[source_id] = Meta(
-                        len(logs.times) + len(metrics.times),
-                        logs.dropped + metrics.dropped,
+                        sum(len(lane) for lane in times),
+                        sum(lane.dropped for lane in lanes) + source.lost_metrics,
                         min(lane[0] for lane in times),
                         max(lane[-1] for lane in times),
                     )
@@ -259,6 +270,7 @@ class Ring:
     def _store(self, producer: str, envelopes: list[tuple[int, Envelope]]) -> None:
         now = clock.nanos()
         frames: dict[str, list[bytes]] = {}
+        touched = set()
         for number, envelope in envelopes:
             source_id = envelope.source_id
             source = self._source(source_id) or self._new_source(source_id)
@@ -268,8 +280,9 @@ class Ring:
                 envelope = msgspec.structs.replace(envelope, timestamp=timestamp)
             source.last = timestamp
             body = _encoder.encode(envelope)
-            if envelope.payload is None:
-                source.metrics.append(timestamp, body)
+            touched.add(source_id)
+            if (kind := envelope_type(envelope)) != "LOG":
+                source.metric(kind).append(timestamp, body)
             else:
                 frames.setdefault(source_id, []).append(encode_record(producer, number, body))
                 if source.logs is not None:
@@ -277,10 +290,9 @@ class Ring:
             for subscription in self._subscriptions.get(source_id, ()):
                 subscription.offer(envelope)
         for source_id, group in frames.items():
-            source = self._sources[source_id]
-            source.segments.append(group)
-            if source.logs is not None:
-                self._touch(source_id, source.logs)
+            self._sources[source_id].segments.append(group)
+        for source_id in touched:
+            self._touch(source_id, self._sources[source_id])
 
     def _source(self, source_id: str) -> _Source | None:
         source = self._sources.get(source_id)
@@ -304,17 +316,18 @@ class Ring:
 
     def _load(self, source_id: str, source: _Source) -> _Lane:
         lane = source.load()
-        self._touch(source_id, lane)
+        self._touch(source_id, source)
         return lane
 
-    def _touch(self, source_id: str, lane: _Lane) -> None:
-        self._memory += lane.size - self._hot.get(source_id, 0)
-        self._hot[source_id] = lane.size
+    def _touch(self, source_id: str, source: _Source) -> None:
+        size = source.size()
+        self._memory += size - self._hot.get(source_id, 0)
+        self._hot[source_id] = size
         self._hot.move_to_end(source_id)
         while self._memory > self._settings.memory_mb * 1024 * 1024 and len(self._hot) > 1:
             oldest, size = self._hot.popitem(last=False)
             self._memory -= size
-            self._sources[oldest].logs = None
+            self._sources[oldest].cool()
 
     def _note_progress(self, producer: str, number: int) -> None:
         self._progress.pop(producer, None)

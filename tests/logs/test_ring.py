@@ -187,17 +187,31 @@ def test_memory_is_bounded_over_all_sources_and_the_disk_has_the_rest(tmp_path: 
 def test_metrics_do_not_push_out_lines_and_are_asked_by_type(ring: Ring) -> None:
     ring.add([line(1, "first")])
     ring.add([gauge(n) for n in range(2, 5002)])
-    ring.add(
-        [Envelope(6000, "app", "0", {}, timer=("http", 1, 2)), Envelope(6001, "app", "0", {}, counter=("c", 1, 2))]
-    )
+    ring.add([Envelope(n, "app", "0", {}, timer=("http", 1, n)) for n in range(6000, 7000)])
+    ring.add([Envelope(8000, "app", "0", {}, counter=("c", 1, 2))])
     assert everything(ring)[0] == "first"
-    assert len(everything(ring)) <= 2300
+    assert 500 <= len(everything(ring)) <= 600
+    meta = ring.meta()["app"]
+    assert (meta.count + meta.expired, meta.oldest, meta.newest) == (6002, 1, 8000)
     assert texts(ring.query("app", types=frozenset({"LOG"}))) == ["first"]
-    assert [envelope_type(e) for e in ring.query("app", limit=3, descending=True)] == ["COUNTER", "TIMER", "GAUGE"]
+    assert [envelope_type(e) for e in ring.query("app", limit=3, descending=True)] == ["COUNTER", "TIMER", "TIMER"]
     timers = ring.query("app", types=frozenset({"TIMER"}), limit=1)
-    assert [e.timer for e in timers] == [("http", 1, 2)]
+    assert [e.timer for e in timers] == [("http", 1, timers[0].timestamp)]
+    assert ring.query("app", types=frozenset({"GAUGE"}), limit=1, descending=True)[0].timestamp == 5001
     mixed = ring.query("app", types=frozenset({"LOG", "COUNTER"}), limit=2)
     assert [envelope_type(e) for e in mixed] == ["LOG", "COUNTER"]
+
+
+def test_metrics_count_for_the_bound_on_memory(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "ring", Logs(memory_mb=1))
+    for source in range(30):
+        ring.add([gauge(n, f"app-{source}") for n in range(1, 401)])
+    assert ring._memory <= 1024 * 1024
+    assert ring._memory == sum(source.size() for source in ring._sources.values())
+    assert ring.query("app-0") == []
+    assert len(ring.query("app-29")) == 100
+    meta = ring.meta(["app-29"])["app-29"]
+    assert meta.count + meta.expired == 400
 
 
 def test_a_torn_frame_is_cut_off_before_anything_is_appended(ring: Ring) -> None:
