@@ -57,7 +57,8 @@ _CHUNK = 1024 * 1024
 _UNIX = (3, 19)
 _LOCAL = struct.Struct("<4s5H3I2H")
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+"""Not LZMA: an archive chooses how much memory its decompressor takes, up to 4 GiB."""
 
 
 class ArchiveError(Exception):
@@ -406,7 +407,9 @@ def _check_layout(path: Path, archive: zipfile.ZipFile, infos: list[zipfile.ZipI
     with path.open("rb") as file:
         for position, info in enumerate(order):
             end = order[position + 1].header_offset if position + 1 < len(order) else archive.start_dir
-            file.seek(max(info.header_offset, 0))
+            if info.header_offset < 0:
+                raise ArchiveError(f"Entry {info.orig_filename!r} is damaged: it begins before the file")
+            file.seek(info.header_offset)
             head = file.read(_LOCAL.size)
             if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
                 raise ArchiveError(f"Entry {info.orig_filename!r} is damaged: it has no header at its place")
@@ -423,7 +426,7 @@ def reading_entry(name: str) -> Iterator[None]:
     """Turn what zipfile and its decompressors raise for a damaged entry into ArchiveError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
         raise ArchiveError(f"Entry {name!r} is damaged: {error or 'it ends too early'}") from None
     except OSError as error:
         if error.errno is None:  # the decompressors' own errors

@@ -1,4 +1,4 @@
-"""Tar files (droplets, buildpacks, caches), with or without compression: unpacked under the rules of archives.py.
+"""Tar files (droplets, buildpacks, caches), plain or with gzip or bzip2: unpacked under the rules of archives.py.
 
 A tar has no directory, so it is read twice: once in a scan that bounds its size, once to unpack. Hard links become
 links to files of the same archive. Links that lead out are refused unless the caller expects them (a droplet's virtual
@@ -6,8 +6,8 @@ environment names /usr/bin/python3); nothing is ever written through one, becaus
 """
 
 import contextlib
-import lzma
 import os
+import re
 import stat
 import tarfile
 import zlib
@@ -36,6 +36,11 @@ _MAX_HEADER = 1024 * 1024
 """Bytes of one extended header; more than any path or attribute needs."""
 _EXTENDED = b"xgLKXN"
 """Types of headers whose content tarfile reads into memory: pax, and GNU's long names."""
+_WITHOUT_CONTENT = b"123456"
+"""Types of links, devices and directories, which have no content, whatever their size says."""
+_MAX_PADDING = 65_536
+"""Blocks of zeros, of which tar programs write up to a record at the end."""
+_OCTAL = re.compile(rb"[0-7]+")
 _MAX_LINK = 4095
 
 
@@ -128,46 +133,75 @@ def _writer(file: IO[bytes], compression: Literal["gz", ""]) -> tarfile.TarFile:
 @contextlib.contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[tarfile.TarFile]:
     with _reading():
-        with tarfile.open(path, "r:*", errorlevel=2) as archive:
+        with _open(path) as archive:
             if archive.fileobj is not None:
                 _scan(archive.fileobj, max_bytes)
-        with tarfile.open(path, "r:*", errorlevel=2) as archive:
+        with _open(path) as archive:
             yield archive
+
+
+def _open(path: Path) -> tarfile.TarFile:
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic.startswith((b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+        # An xz file chooses how much memory its decompressor takes, up to 4 GiB.
+        raise ArchiveError("The archive is compressed with xz or zstd: use gzip")
+    if magic.startswith(b"\x1f\x8b"):
+        return tarfile.open(path, "r:gz", errorlevel=2)
+    if magic.startswith(b"BZh"):
+        return tarfile.open(path, "r:bz2", errorlevel=2)
+    return tarfile.open(path, "r:", errorlevel=2)
 
 
 def _scan(stream: _Stream, max_bytes: int) -> None:
     """Walk the headers alone and refuse what would fill memory or disk before tarfile acts on it."""
-    stream.seek(0)  # tarfile has read the first header to find out the compression
-    total = 0
+    stream.seek(0)  # tarfile has read the first header to find out whether this is a tar
+    total = padding = 0
     while len(header := stream.read(_BLOCK)) == _BLOCK:
         if not header.strip(b"\0"):
+            padding += 1
+            if padding > _MAX_PADDING:
+                raise ArchiveError("The archive has too many empty blocks: it is taken for a bomb")
             continue
-        size = _size(header)
-        total += size
-        if header[156:157] in _EXTENDED and size > _MAX_HEADER:
-            raise ArchiveError(f"The archive has an extended header of {size} bytes")
+        kind, size = header[156:157], _size(header)
+        if kind == tarfile.AREGTYPE and header[:100].split(b"\0")[0].endswith(b"/"):
+            kind = tarfile.DIRTYPE  # as old tar programs wrote directories, and as tarfile reads it
+        if kind == tarfile.GNUTYPE_SPARSE:
+            raise ArchiveError("The archive has a sparse file: make it without --sparse")
+        if kind in _EXTENDED:
+            if size > _MAX_HEADER:
+                raise ArchiveError(f"The archive has an extended header of {size} bytes")
+            # Such a size replaces that of the next header, which only files over 8 GiB need.
+            if b" size=" in _skip(stream, size, keep=True):
+                raise ArchiveError("The archive has a file that gives its size in an extended header")
+        total += 0 if kind in _WITHOUT_CONTENT else size
         if total > max_bytes:
             raise ArchiveError(f"The archive is larger than {max_bytes} bytes when unpacked")
-        if header[156:157] in b"123456":
-            continue  # links, devices and directories have no content, whatever their size says
-        rest = -(-size // _BLOCK) * _BLOCK
-        while rest > 0:
-            chunk = stream.read(min(rest, 1024 * 1024))
-            if not chunk:
-                raise ArchiveError("The archive is truncated")
-            rest -= len(chunk)
+        if kind not in _EXTENDED + _WITHOUT_CONTENT:
+            _skip(stream, size)
+
+
+def _skip(stream: _Stream, size: int, *, keep: bool = False) -> bytes:
+    rest = -(-size // _BLOCK) * _BLOCK
+    kept = b""
+    while rest > 0:
+        chunk = stream.read(min(rest, _MAX_HEADER))
+        if not chunk:
+            raise ArchiveError("The archive is truncated")
+        if keep:
+            kept += chunk
+        rest -= len(chunk)
+    return kept
 
 
 def _size(header: bytes) -> int:
     field = header[124:136]
     if field[0] & 0x80:
-        size = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-    else:
-        text = field.split(b"\0")[0].strip() or b"0"
-        if not text.isdigit():
-            raise ArchiveError("The file is not a valid tar archive: a header has no size")
-        size = int(text, 8)
-    return size
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    text = field.split(b"\0")[0].strip() or b"0"
+    if not _OCTAL.fullmatch(text):
+        raise ArchiveError("The file is not a valid tar archive: a header has no size")
+    return int(text, 8)
 
 
 def _entry(member: tarfile.TarInfo) -> Entry:
@@ -204,7 +238,7 @@ def _hard_link(tree: Tree, into: Path, entry: Entry, member: tarfile.TarInfo) ->
 def _reading() -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, UnicodeError, OverflowError) as error:
         raise ArchiveError(f"The file is not a valid tar archive: {error or 'it is truncated'}") from None
     except OSError as error:
         if error.errno is None:  # the decompressors' own errors
