@@ -99,3 +99,9 @@ def by_app(column: ColumnElement[Any]) -> Any:
 def either(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Any of them."""
     return or_(*conditions)
+
+
+def domain_orgs() -> CompoundSelect[Any]:
+    """Guids of organizations whose private domains the actor reads: managers, auditors, and whoever has a space there."""
+    by_space = select(spaces.c.organization_guid).where(spaces.c.guid.in_(spaces_with_role()))
+    return union_all(managed_orgs("organization_manager", "organization_auditor"), by_space)

@@ -1,0 +1,277 @@
+"""Domains."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+from sqlalchemy import ColumnElement, Row, or_, select
+
+from cupola import errors
+from cupola.api.organizations import ORGANIZATIONS
+from cupola.domain import access as rules_of_access
+from cupola.domain import domains as rules
+from cupola.domain import visibility
+from cupola.rest.message import Message, MetadataOnly, anything, boolean, metadata, nested, string, to_many, to_one
+from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, create, delete, list_, show, update
+from cupola.rest.present import Links, Metadata, common, metadata_of
+from cupola.rest.present import to_many as many
+from cupola.rest.present import to_one as one
+from cupola.rest.resource import Filter, Resource, World
+from cupola.roles import Actor
+from cupola.store import jobs, rows
+from cupola.store.routes import domain_shares, domains, routes
+
+__all__ = ["DOMAINS", "OPERATIONS", "protocols"]
+
+
+class _Relationships(Message):
+    organization = to_one(data_nullable=True)
+    shared_organizations = to_many()
+
+
+def _router_group(value: Any) -> Iterator[str]:
+    if value is not None and (not isinstance(value, dict) or not isinstance(value.get("guid"), str)):
+        yield "Router group must be an object with the guid of a router group"
+
+
+class Create(Message):
+    """A new domain: shared, private to an organization, or internal."""
+
+    name = string(required=True, checks=[rules.name_problems])
+    internal = boolean(nullable=True)
+    router_group = anything(_router_group, {"type": ["object", "null"]})
+    relationships = nested(_Relationships)
+    metadata = metadata()
+
+    def rules(self) -> Iterator[str]:
+        relationships = self.given.get("relationships")
+        private = isinstance(relationships, dict) and (relationships.get("organization") or {}).get("data")
+        if self.given.get("internal") and private:
+            yield "Cannot associate an internal domain with an organization"
+        if isinstance(relationships, dict) and relationships.get("shared_organizations") and not private:
+            yield "cannot contain shared_organizations without an owning organization."
+        group = self.given.get("router_group")
+        if isinstance(group, dict) and "guid" in group:
+            if self.given.get("internal"):
+                yield "Internal domains cannot be associated to a router group."
+            elif private:
+                yield "Domains scoped to an organization cannot be associated to a router group."
+            else:
+                yield f"Router group with guid '{group['guid']}' not found."
+
+
+class Share(Message):
+    """Organizations that may use the domain as well."""
+
+    rejects_unknown = False
+    data = to_many()
+
+    @classmethod
+    def parse(cls, document: Any) -> "Share":
+        problems = list(_shares_problems(document))
+        if problems:
+            raise errors.unprocessable(", ".join(problems))
+        return cls(document)
+
+
+def _shares_problems(document: Any) -> Iterator[str]:
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list) or not data:
+        yield "Data must be an array"
+        return
+    if not all(isinstance(entry, dict) and isinstance(entry.get("guid"), str) for entry in data):
+        yield "Data must only contain objects with a guid"
+    elif len({entry["guid"] for entry in data}) < len(data):
+        yield "Data organization guids must be unique"
+
+
+class Domain(TypedDict, total=False):
+    """A domain as the API shows it."""
+
+    guid: str
+    created_at: str
+    updated_at: str
+    name: str
+    internal: bool
+    router_group: dict[str, str] | None
+    supported_protocols: list[str]
+    relationships: dict[str, Any]
+    metadata: Metadata
+    links: Links
+
+
+def protocols(domain: Row[Any]) -> list[str]:
+    """What routes of a domain can speak."""
+    return ["tcp"] if domain.router_group_guid else ["http"]
+
+
+def view(row: Row[Any], world: World) -> dict[str, Any]:
+    path = f"/v3/domains/{row.guid}"
+    links = {"self": world.link(path), "route_reservations": world.link(path + "/route_reservations")}
+    if row.organization_guid:
+        links["organization"] = world.link(f"/v3/organizations/{row.organization_guid}")
+        links["shared_organizations"] = world.link(path + "/relationships/shared_organizations")
+    return {
+        **common(row),
+        "name": row.name,
+        "internal": row.internal,
+        "router_group": {"guid": row.router_group_guid} if row.router_group_guid else None,
+        "supported_protocols": protocols(row),
+        "relationships": {
+            "organization": one(row.organization_guid),
+            "shared_organizations": many(world.related["shares"].get(row.guid, [])),
+        },
+        "metadata": metadata_of(row),
+        "links": links,
+    }
+
+
+def _shares(world: World, page: Sequence[Row[Any]]) -> dict[str, list[str]]:
+    """Organizations that private domains are shared with, as far as the caller may see them."""
+    statement = select(domain_shares).where(domain_shares.c.domain_guid.in_([row.guid for row in page]))
+    values = {}
+    if world.actor is not None and not world.actor.reads_everything:
+        statement = statement.where(domain_shares.c.organization_guid.in_(visibility.readable_orgs()))
+        values["actor"] = world.actor.guid
+    found: dict[str, list[str]] = {}
+    for share in world.tx.all(statement, values):
+        found.setdefault(share.domain_guid, []).append(share.organization_guid)
+    return found
+
+
+def visible(actor: Actor) -> ColumnElement[bool] | None:
+    if actor.reads_everything:
+        return None
+    organizations = visibility.domain_orgs()
+    shared_with = select(domain_shares.c.domain_guid).where(domain_shares.c.organization_guid.in_(organizations))
+    return or_(
+        domains.c.organization_guid.is_(None),
+        domains.c.organization_guid.in_(organizations),
+        domains.c.guid.in_(shared_with),
+    )
+
+
+DOMAINS = Resource(
+    name="domain",
+    path="/v3/domains",
+    table=domains,
+    view=view,
+    shape=Domain,
+    visible=visible,
+    related={"shares": _shares},
+    filters=[
+        Filter("names", domains.c.name, fold=True),
+        Filter("organization_guids", domains.c.organization_guid),
+    ],
+)
+
+
+def may_manage(call: Call[Row[Any], Any]) -> None:
+    """Admins; managers of the organization that owns a private domain."""
+    if call.row.organization_guid is None:
+        rules_of_access.require_admin(call.actor)
+    else:
+        owner = call.row.organization_guid
+        rules_of_access.require_in_org(call.tx, call.actor, owner, ("organization_manager",))
+
+
+def create_domain(call: Call[None, Create]) -> Row[Any]:
+    """Create a shared, private or internal domain."""
+    return rules.create(call.tx, call.settings, call.actor, call.body.given)
+
+
+def update_domain(call: Call[Row[Any], MetadataOnly]) -> Row[Any]:
+    """Relabel a domain."""
+    return rows.change(call.tx, domains, call.row, {}, call.body.metadata)
+
+
+def delete_domain(call: Call[Row[Any], None]) -> Accepted:
+    """Delete a domain and its routes."""
+    rules.require_deletable(call.tx, call.row)
+    guid = jobs.enqueue(
+        call.tx,
+        "domain.delete",
+        {"guid": call.row.guid},
+        actor=call.actor,
+        resource_guid=call.row.guid,
+        resource_type="domains",
+    )
+    return Accepted(guid)
+
+
+def share_domain(call: Call[Row[Any], Share]) -> Reply:
+    """Let more organizations use a private domain."""
+    rules.share(call.tx, call.actor, call.row, [entry["guid"] for entry in call.body.given["data"]])
+    guids = call.tx.scalars(
+        select(domain_shares.c.organization_guid).where(domain_shares.c.domain_guid == call.row.guid)
+    )
+    path = f"/v3/domains/{call.row.guid}/relationships/shared_organizations"
+    return Reply(200, {**many(guids), "links": {"self": call.world().link(path)}})
+
+
+def unshare_domain(call: Call[Row[Any], None]) -> None:
+    """Take a private domain away from an organization that it was shared with."""
+    rules.unshare(call.tx, call.actor, call.row, call.path["org_guid"])
+
+
+def reservations(call: Call[Row[Any], None]) -> Reply:
+    """Whether a route exists already, wherever it is."""
+    query = call.query
+    port = query.get("port")
+    if port is not None and not port.isdigit():
+        raise query.bad("Port must be an integer")
+    statement = select(routes.c.guid).where(
+        routes.c.domain_guid == call.row.guid,
+        routes.c.host == (query.get("host") or "").lower(),
+        routes.c.path == (query.get("path") or "").lower(),
+        routes.c.port == int(port or 0),
+    )
+    return Reply(200, {"matching_route": call.tx.scalar(statement) is not None})
+
+
+def default_domain(call: Call[Row[Any], None]) -> Row[Any]:
+    """Get the domain that an organization's routes are on when nobody names one."""
+    domain = rules.default_of(call.tx, call.row.guid)
+    if domain is None:
+        raise errors.not_found("Domain")
+    return domain
+
+
+_ONE = DOMAINS.path + "/{guid}"
+
+OPERATIONS: list[Operation] = [
+    list_(DOMAINS),
+    list_(
+        DOMAINS,
+        path="/v3/organizations/{guid}/domains",
+        parent=ORGANIZATIONS,
+        within=rules.usable_in,
+        doc="List the domains that an organization may use.",
+    ),
+    show(DOMAINS),
+    create(DOMAINS, Create, create_domain),
+    update(DOMAINS, MetadataOnly, update_domain, allow=may_manage),
+    delete(DOMAINS, delete_domain, allow=may_manage),
+    Operation(
+        "POST",
+        _ONE + "/relationships/shared_organizations",
+        share_domain,
+        target=DOMAINS,
+        body=Share,
+        allow=may_manage,
+    ),
+    Operation(
+        "DELETE",
+        _ONE + "/relationships/shared_organizations/{org_guid}",
+        unshare_domain,
+        target=DOMAINS,
+        status=204,
+    ),
+    Operation(
+        "GET",
+        _ONE + "/route_reservations",
+        reservations,
+        target=DOMAINS,
+        query=(Parameter("host"), Parameter("path"), Parameter("port")),
+    ),
+    Operation("GET", "/v3/organizations/{guid}/domains/default", default_domain, target=ORGANIZATIONS, returns=DOMAINS),
+]
