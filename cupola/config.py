@@ -126,8 +126,8 @@ class Blobs(_Section):
     max_package_bytes: int = 1024**3
     max_droplet_bytes: int = 2 * 1024**3
     max_buildpack_bytes: int = 2 * 1024**3
-    resource_match_min_bytes: int = 4096
-    """Files smaller than this are uploaded again rather than matched."""
+    resource_match_min_bytes: int = 1
+    """Files smaller than this are uploaded again rather than matched; a match costs one look at a local disk."""
     resource_pool_mb: int = 2048
     """Space for files that are kept for matching, in MiB; the least recently used go first."""
     max_staged_droplets: int = 5

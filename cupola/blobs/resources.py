@@ -45,7 +45,7 @@ class ResourcePool:
     never exceeded for longer than one package.
     """
 
-    def __init__(self, root: Path, *, min_bytes: int = 4096, max_bytes: int = 2 * 1024**3) -> None:
+    def __init__(self, root: Path, *, min_bytes: int = 1, max_bytes: int = 2 * 1024**3) -> None:
         self.root = root
         self.min_bytes = max(min_bytes, 1)
         self.max_bytes = max_bytes
@@ -170,7 +170,8 @@ class ResourcePool:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
-                        yield status.st_mtime, status.st_size, Path(entry.path)
+                        # What it takes on the disk, so that many small files are bounded too.
+                        yield status.st_mtime, max(status.st_size, status.st_blocks * 512), Path(entry.path)
 
     def _remove_abandoned(self, now: float) -> None:
         # What a killed process left; a build that still runs is not a day old.

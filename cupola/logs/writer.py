@@ -30,7 +30,8 @@ class AppLog:
     ) -> None:
         """Write `text`, which becomes several lines at its line breaks. Call after the commit that it tells of.
 
-        `tags` are added to source_type, app_id and instance_id (design.md section 5: no secret may be in a line).
+        `tags` are added to source_type, app_id and instance_id. What is written is shown to everybody who may read the
+        app's log: no secret may be in it.
         """
         every = {"app_id": app_guid, "instance_id": instance, "origin": "cloud_controller", **(tags or {})}
         every["source_type"] = source_type
