@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 
-def _actor() -> Any:
+def actor() -> Any:
+    """The caller's guid, bound when the statement is executed."""
     return bindparam("actor")
 
 
@@ -38,14 +39,14 @@ def everyone(actor: Actor) -> ColumnElement[bool] | None:
 def readable_orgs() -> Select[Any]:
     """Guids of organizations in which the actor has any organization role."""
     return select(roles.c.organization_guid).where(
-        roles.c.user_guid == _actor(), roles.c.organization_guid.is_not(None)
+        roles.c.user_guid == actor(), roles.c.organization_guid.is_not(None)
     )
 
 
 def managed_orgs(*types: str) -> Select[Any]:
     """Guids of organizations in which the actor is manager (or has one of `types`)."""
     return select(roles.c.organization_guid).where(
-        roles.c.user_guid == _actor(),
+        roles.c.user_guid == actor(),
         roles.c.organization_guid.is_not(None),
         roles.c.type.in_(types or ("organization_manager",)),
     )
@@ -53,7 +54,7 @@ def managed_orgs(*types: str) -> Select[Any]:
 
 def spaces_with_role(*types: str) -> Select[Any]:
     """Guids of spaces in which the actor has a space role (one of `types`, or any)."""
-    found = select(roles.c.space_guid).where(roles.c.user_guid == _actor(), roles.c.space_guid.is_not(None))
+    found = select(roles.c.space_guid).where(roles.c.user_guid == actor(), roles.c.space_guid.is_not(None))
     return found.where(roles.c.type.in_(types)) if types else found
 
 

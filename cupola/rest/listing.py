@@ -231,7 +231,7 @@ def _wanted(filter_: Filter, query: Query, name: str) -> Any:
         value = query.get(name)
         if value is not None and filter_.choices and value not in filter_.choices:
             raise query.bad(_bad_choice(name, filter_.choices))
-        return value
+        return filter_.convert(value) if value is not None and filter_.convert else value
     listed = query.values(name)
     if listed is None:
         return None
