@@ -32,8 +32,8 @@ _OVERHEAD = 120
 """Bytes that an envelope costs in memory beside its own."""
 _PRODUCERS = 4096
 _COMPACT = 256 * 1024
-_RECENT = 60.0
-"""Seconds before the last note of progress within which lines may have been stored without a note."""
+_RECENT = 2.0
+"""Seconds before the last note of progress within which lines may have been stored without one: the clock's leeway."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Envelope)
@@ -152,7 +152,6 @@ class Ring:
         self._known: dict[str, set[int]] = {}
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._find_unnoted()
-        self._compact_progress()
         self._progress_fd = self._open_progress()
 
     def take(self, batch: Batch) -> int:
@@ -358,6 +357,7 @@ class Ring:
             noted = self._progress_path.stat().st_mtime
         except FileNotFoundError:
             noted = 0.0
+        # A line without a note was stored after the last note, so only files that are younger need a look.
         for source_id in self._cold:
             segments = self._segments(source_id)
             if segments.modified() >= noted - _RECENT:

@@ -62,7 +62,7 @@ class Sender(Protocol):
 
 
 class _Segment:
-    """One file: numbers `first` to `end - 1`. `sources` counts envelopes by source id, for the notice of a loss."""
+    """One file: numbers `first` to `end - 1`. `sources` counts by source id what was put since the start."""
 
     def __init__(self, path: Path, first: int) -> None:
         self.path = path
@@ -253,10 +253,10 @@ class Spool:
     def _drop_oldest(self) -> None:
         oldest = self._segments[0]
         lost = oldest.end - 1 - max(self.acknowledged, oldest.first - 1)
-        if lost == oldest.count:
+        if lost == oldest.count == oldest.sources.total():
             self._lost.update(oldest.sources)
         elif lost > 0:
-            # Some of them were taken already; which, only the file knows.
+            # Some were taken already, or written before a restart: only the file knows whose they are.
             for body in list(read_frames(oldest.path))[-lost:]:
                 self._lost[_decoder.decode(body).source_id] += 1
         self.acknowledged = max(self.acknowledged, oldest.end - 1)
@@ -355,8 +355,6 @@ def _recover(directory: Path) -> list[_Segment]:
         for body in read_frames(path):
             segment.count += 1
             segment.size += HEAD.size + len(body)
-            with contextlib.suppress(msgspec.MsgspecError):
-                segment.sources[_decoder.decode(body).source_id] += 1
         if path.stat().st_size > segment.size:
             os.truncate(path, segment.size)
         segments.append(segment)

@@ -81,7 +81,7 @@ def test_lines_stored_but_not_noted_are_known_after_a_crash(ring: Ring) -> None:
     ring.take(Batch("cell", 11, lines[10:20]))
     # As if the process had died after it stored the second batch, before it noted that.
     (ring._directory / "progress").write_bytes(progress)
-    again = reopened(ring)
+    again = reopened(reopened(ring))
     assert again.take(Batch("cell", 11, lines[10:15])) == 15
     assert again.take(Batch("cell", 11, lines[10:])) == 30
     for rest in range(3):

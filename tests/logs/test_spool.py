@@ -108,6 +108,25 @@ def test_a_full_spool_drops_the_oldest_and_says_so(tmp_path: Path) -> None:
     assert spool.put(line("next")) == spool.next_number - 1
 
 
+def test_lines_of_before_a_restart_are_counted_too_when_they_are_dropped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "cell/1", max_bytes=20_000, segment_bytes=2000)
+    for n in range(50):
+        spool.put(line(f"line {n}", f"app-{n % 2}"))
+    spool.close()
+    spool = Spool(tmp_path, "cell/1", max_bytes=20_000, segment_bytes=2000)
+    for n in range(320):
+        spool.put(line(f"line {n}", "app-2"))
+    envelopes = [e for b in spool.pending_batches() for e in b.envelopes]
+    dropped: dict[str, int] = {}
+    for envelope in envelopes:
+        if envelope.tags["source_type"] == "LGR":
+            count = int((envelope.payload or b"").split(b". ")[1].split()[0])
+            dropped[envelope.source_id] = dropped.get(envelope.source_id, 0) + count
+    kept = sum(envelope.tags["source_type"] != "LGR" for envelope in envelopes)
+    assert dropped["app-0"] >= 5
+    assert kept + sum(dropped.values()) == 370
+
+
 def test_a_full_disk_drops_lines_then_tells_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path, "cell/1")
     spool.put(line("first"))
