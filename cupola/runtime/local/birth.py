@@ -1,0 +1,214 @@
+"""How one instance comes to life, in forks of the spawner: namespaces, mounts, user, confinement, then the init.
+
+`launch` (launch.json) is written by the engine: `files` (directory of the instance's own files), `lower` (unpacked
+droplet to overlay, or empty), `uid` (base of its user range in mode `root`, its user in mode `process` as root, else
+-1), `hostname`, `binds` ([host, inside] read-only), `readable` and `writable` (Landlock), `confine` (whether Landlock and
+seccomp hold it), `search` (whether it needs to pass through directories of the platform's user), `cgroups` (paths of
+cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds).
+"""
+
+import contextlib
+import os
+import resource
+import signal
+from typing import Any
+
+from cupola.runtime.local import init, kernel, stack
+
+__all__ = ["make"]
+
+_VCAP = 2000
+_RANGE = 10_000
+"""User ids per instance in mode `root`."""
+_DAC_READ_SEARCH = 2
+
+
+def make(launch: dict[str, Any], directory: str, configuration: dict[str, Any], channel: int) -> int:
+    """Make the instance and return the pid of its init. Raises OSError; nothing runs then."""
+    os.setsid()
+    os.set_inheritable(channel, False)
+    mode = configuration["mode"]
+    namespaced = mode in ("root", "rootless")
+    exit_descriptor = os.open(os.path.join(directory, "exit.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    record = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    outputs = [_outputs(program) for program in launch["programs"]]
+    joins = [os.open(path, os.O_WRONLY) for path in launch["cgroups"]]
+    owner = -1
+    if namespaced:
+        owner = _namespaces(launch, mode, configuration)
+    read_end, write_end = os.pipe()
+    init_pid = os.fork()
+    if init_pid == 0:
+        try:
+            os.close(read_end)
+            os.close(channel)
+            if namespaced:
+                _inside(launch, mode, owner)
+            else:
+                kernel.subreaper()
+                os.setsid()
+        except BaseException as error:  # noqa: BLE001 - told through the pipe; this fork must not go on
+            os.write(write_end, f"{error}".encode()[:4000])
+            os._exit(1)
+        init.run(launch, outputs, joins, exit_descriptor, record, write_end, _confine(launch, mode))
+    os.close(write_end)
+    error_text = b""
+    while part := os.read(read_end, 4096):
+        error_text += part
+    if error_text:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(init_pid, signal.SIGKILL)
+        os.waitpid(init_pid, 0)
+        raise OSError(error_text.decode(errors="replace"))
+    return init_pid
+
+
+def _outputs(program: dict[str, Any]) -> tuple[int, int]:
+    # Opened for reading as well, so that lines wait in the pipe while no cell reads.
+    return os.open(program["stdout"], os.O_RDWR), os.open(program["stderr"], os.O_RDWR)
+
+
+def _namespaces(launch: dict[str, Any], mode: str, configuration: dict[str, Any]) -> int:
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+    owner = -1
+    if mode == "root":
+        owner = _user_namespace(launch["uid"])
+        kernel.unshare(flags)
+    else:
+        kernel.unshare(flags | kernel.CLONE_NEWUSER)
+        stack._map("self", f"{_VCAP} 0 1", f"{_VCAP} 0 1")
+    root = configuration["scratch"]
+    kernel.mount(root, root, "", kernel.MS_BIND | kernel.MS_REC)
+    _mounts(launch, root, owner)
+    os.chdir(root)
+    return owner
+
+
+def _user_namespace(base: int) -> int:
+    """A user namespace with users 0 to 9999 at `base`; a child makes it, because only outside its maps can be set."""
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(done[1])
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os.write(ready[1], b"1")
+            os.read(done[0], 1)
+        finally:
+            os._exit(0)
+    os.close(ready[1])
+    os.close(done[0])
+    try:
+        if os.read(ready[0], 1) != b"1":
+            raise OSError("cannot make a user namespace: is user.max_user_namespaces 0?")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:
+                file.write(f"0 {base} {_RANGE}")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
+    finally:
+        os.close(ready[0])
+        os.close(done[1])
+        os.waitpid(child, 0)
+
+
+def _mounts(launch: dict[str, Any], root: str, owner: int) -> None:
+    files = launch["files"]
+    home = root + "/home/vcap"
+    nosuid = kernel.MS_NOSUID | kernel.MS_NODEV
+    if launch["lower"]:
+        lower = launch["lower"]
+        if owner >= 0:
+            mapped = root + "/srv"
+            kernel.idmapped_clone(lower, mapped, owner)
+            lower = mapped
+        data = f"lowerdir={lower},upperdir={files}/upper,workdir={files}/work"
+        kernel.mount("overlay", home, "overlay", nosuid, data + (",userxattr" if owner < 0 else ""))
+        if owner >= 0:
+            kernel.umount(root + "/srv", kernel.MNT_DETACH)
+    else:
+        kernel.mount(files + "/home/vcap", home, "", kernel.MS_BIND)
+        kernel.mount("none", home, "", kernel.MS_BIND | kernel.MS_REMOUNT | nosuid)
+    kernel.mount(files + "/tmp", root + "/tmp", "", kernel.MS_BIND)
+    kernel.mount("none", root + "/tmp", "", kernel.MS_BIND | kernel.MS_REMOUNT | nosuid)
+    for host, inside in launch["binds"]:
+        target = root + inside
+        if os.path.isdir(host):
+            os.makedirs(target, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "a", encoding="ascii"):
+                pass
+        stack.bind_read_only(host, target)
+    size = launch["shm_bytes"]
+    kernel.mount("tmpfs", root + "/dev/shm", "tmpfs", nosuid, f"mode=1777,size={size}")
+    # With one user only, group 5 (tty) has no name to map.
+    with contextlib.suppress(OSError):
+        kernel.mount("devpts", root + "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+
+
+def _inside(launch: dict[str, Any], mode: str, owner: int) -> None:
+    """In the init, which is the first of its pid namespace: the rest that needs to be there."""
+    root = os.getcwd()
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", root + "/proc", "proc", flags)
+    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
+        if os.path.exists(root + path) and mode == "root":
+            stack.bind_read_only(root + path, root + path)
+    stack.enter(root)
+    kernel.mount("none", "/", "", kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID)
+    kernel.set_host_name(launch["hostname"])
+    if mode == "root":
+        os.setgroups([])
+        kernel.setns(owner, kernel.CLONE_NEWUSER)
+        os.close(owner)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+
+
+def _confine(launch: dict[str, Any], mode: str) -> init.Confine:
+    """What each program does between fork and exec."""
+
+    def confine(joins: list[int]) -> None:
+        for join in joins:
+            os.write(join, b"0")
+            os.close(join)
+        if mode == "root":
+            with contextlib.suppress(OSError):
+                kernel.unshare(kernel.CLONE_NEWCGROUP)
+        for name, value in launch["limits"].items():
+            _limit(getattr(resource, name), value)
+        _oom_score()
+        keep: list[int] = []
+        if mode == "root":
+            os.setgroups([])
+            os.setresgid(_VCAP, _VCAP, _VCAP)
+            os.setresuid(_VCAP, _VCAP, _VCAP)
+        elif launch["uid"] >= 0:
+            keep = [_DAC_READ_SEARCH] if launch["search"] else []
+            kernel.keep_capabilities(True)
+            os.setgroups([])
+            os.setresgid(launch["uid"], launch["uid"], launch["uid"])
+            os.setresuid(launch["uid"], launch["uid"], launch["uid"])
+        if launch["confine"] or mode != "none":
+            kernel.drop_capabilities(keep)
+            kernel.no_new_privileges()
+        if launch["landlock"] and mode == "process":
+            kernel.landlock_restrict(launch["readable"], launch["writable"])
+        if launch["confine"]:
+            kernel.seccomp_deny()
+
+    return confine
+
+
+def _limit(kind: int, value: int) -> None:
+    _soft, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (value, value))
+
+
+def _oom_score() -> None:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("100")
+

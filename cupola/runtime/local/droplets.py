@@ -1,0 +1,134 @@
+"""Unpacked droplets: each is unpacked once, then shared by overlay, or copied for each instance.
+
+The cache holds `<digest>/` per droplet, complete when it has that name. It is bounded by `keep`.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+__all__ = ["Droplets", "make_layout", "remove_tree"]
+
+_FICLONE = 0x40049409
+_MIB = 1024 * 1024
+
+
+class Droplets:
+    """Blocking; use in worker threads. `owner` is the user that unpacked files get, or -1 for our own."""
+
+    def __init__(self, directory: Path, owner: int, keep: int = 64) -> None:
+        self._directory = directory
+        self._owner = owner
+        self._keep = keep
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in directory.glob("*.new"):
+            remove_tree(leftover)
+
+    def find(self, digest: str) -> Path | None:
+        """The directory of a droplet that was unpacked before, or None. Takes microseconds."""
+        final = self._directory / digest.partition(":")[2]
+        return final if final.is_dir() else None
+
+    def unpacked(self, digest: str, archive: Path) -> Path:
+        """The directory of the unpacked droplet (what becomes /home/vcap). Raises OSError, tarfile.TarError."""
+        final = self._directory / digest.partition(":")[2]
+        if final.is_dir():
+            with contextlib.suppress(OSError):
+                os.utime(final)
+            return final
+        new = final.with_name(f"{final.name}.{os.urandom(4).hex()}.new")
+        try:
+            new.mkdir(mode=0o755)
+            with tarfile.open(archive, "r:*") as tar:
+                tar.extractall(new, filter=_filter)
+            make_layout(new)
+            if self._owner >= 0:
+                chown_tree(new, self._owner)
+            new.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        finally:
+            if new.exists():
+                remove_tree(new)
+        return final
+
+    def sweep(self, in_use: set[str]) -> None:
+        """Remove the longest unused droplets beyond the bound; never one of `in_use` (digests)."""
+        names = {digest.partition(":")[2] for digest in in_use}
+        entries = sorted((e for e in self._directory.iterdir() if e.suffix != ".new"), key=lambda e: e.stat().st_mtime)
+        for entry in entries[: max(len(entries) - self._keep, 0)]:
+            if entry.name not in names:
+                doomed = entry.with_name(entry.name + ".new")
+                entry.rename(doomed)
+                remove_tree(doomed)
+
+
+def _filter(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    # Links may point to places inside the container that do not exist here (a link to /usr/bin/python3 is common).
+    parent = os.path.realpath(os.path.join(path, os.path.dirname(member.name)))
+    if member.issym() and os.path.commonpath((parent, os.path.realpath(path))) == os.path.realpath(path):
+        return member.replace(uid=None, gid=None, uname=None, gname=None, deep=False)
+    filtered = tarfile.data_filter(member, path)
+    return filtered.replace(mode=(member.mode & 0o777) | 0o600, deep=False) if filtered.isreg() else filtered
+
+
+def make_layout(home: Path) -> None:
+    """What every instance finds in its /home/vcap."""
+    for name in ("app", "deps", "tmp", "logs", "profile.d"):
+        (home / name).mkdir(mode=0o755, exist_ok=True)
+
+
+def chown_tree(root: Path, owner: int) -> None:
+    """Give a tree to a user and its group of the same number; symbolic links themselves, not their targets."""
+    os.chown(root, owner, owner, follow_symlinks=False)
+    for directory, names, files in os.walk(root):
+        for name in (*names, *files):
+            os.chown(os.path.join(directory, name), owner, owner, follow_symlinks=False)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a tree, sharing blocks where the file system can; hard links would let one instance change another."""
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=_copy_file)
+
+
+def _copy_file(source: str, target: str) -> str:
+    with open(source, "rb") as read, open(target, "wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
+        except OSError:
+            while (count := os.copy_file_range(read.fileno(), write.fileno(), 64 * _MIB)) > 0:
+                del count
+    shutil.copystat(source, target)
+    return target
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree, also one whose directories were made unwritable by the app."""
+
+    def again(function: object, name: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700, follow_symlinks=False) if not os.path.islink(name) else None
+            os.rmdir(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
+
+    shutil.rmtree(path, onerror=again)
+    if path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def disk_usage(root: Path) -> int:
+    """Bytes of disk blocks below `root`; files that vanish meanwhile count nothing."""
+    total = 0
+    stack = [str(root)]
+    while stack:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(entry.path)
+    return total

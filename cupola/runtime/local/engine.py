@@ -1,0 +1,390 @@
+"""The native engine: makes instances by the spawner, watches them by pidfd, measures them, adopts those that it finds."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Literal
+
+from cupola.blobs.store import LocalStore, NotFound
+from cupola.config import Settings
+from cupola.runtime.engine import (
+    Address,
+    Container,
+    EngineError,
+    Exit,
+    Observer,
+    PlacementError,
+    Progress,
+    Stager,
+    StagingFailure,
+    Usage,
+)
+from cupola.runtime.local import droplets, launch, measure, record
+from cupola.runtime.local.cgroups import Cgroups, Group
+from cupola.runtime.local.forks import Forks
+from cupola.runtime.local.output import Output, RateLimit
+from cupola.runtime.local.ports import NoPort, Ports
+from cupola.runtime.local.record import Record
+
+__all__ = ["LocalEngine"]
+
+_MIB = 1024 * 1024
+_MEASURE_SECONDS = 2.0
+
+
+class _Live:
+    """An instance that this cell process watches."""
+
+    def __init__(self, entry: Record, directory: Path, pid: int, descriptor: int, group: Group | None) -> None:
+        self.entry = entry
+        self.container = entry.container
+        self.directory = directory
+        self.pid = pid
+        self.descriptor = descriptor
+        self.group = group
+        self.limit = RateLimit(entry.container.log_rate)
+        self.outputs: list[Output] = []
+        self.gone = asyncio.Event()
+        self.usage: Usage | None = None
+        self.out_of_memory = False
+        self.out_of_disk = False
+        self.disk = 0
+        self.ending: asyncio.Task[None] | None = None
+
+
+class LocalEngine:
+    """Implements `Engine`. `mode` is what `probe.choose` found; `stager` may be missing where nothing is staged."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        mode: str,
+        *,
+        cgroups: Cgroups | None = None,
+        overlay: bool = True,
+        landlock: bool = True,
+        stager: Stager | None = None,
+        launcher: Path | None = None,
+    ) -> None:
+        self.mode = mode
+        self._settings = settings
+        self._root = settings.data_dir / "cell"
+        self._instances = self._root / "instances"
+        self._cgroups = cgroups
+        self._blobs = LocalStore(settings.data_dir / "blobs")
+        self._stager = stager
+        self._overlay = overlay and mode in ("root", "rootless")
+        self._plan = launch.Launcher(settings, mode, self._root, landlock=landlock, launcher=launcher)
+        owner = launch.VCAP if mode == "root" else -1
+        self._droplets = droplets.Droplets(self._root / "droplets", owner)
+        self._unpacking: dict[str, asyncio.Lock] = {}
+        self._ports = Ports(settings.runtime.port_range)
+        self._forks: Forks | None = None
+        self._live: dict[str, _Live] = {}
+        self._observer: Observer | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._meter = measure.Meter()
+
+    async def open(self, observer: Observer) -> list[tuple[Container, Address]]:
+        """Start the spawner and adopt what runs. Raises EngineError when the mode cannot be had."""
+        self._observer = observer
+        self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
+        configuration = await asyncio.to_thread(self._plan.prepare)
+        self._forks = Forks(configuration)
+        await self._forks.start()
+        adopted = []
+        for directory in sorted(self._instances.iterdir()):
+            live = self._adopt(directory)
+            if live is not None:
+                adopted.append((live.container, live.entry.address))
+        self._measuring = asyncio.create_task(self._measure())
+        return adopted
+
+    def _adopt(self, directory: Path) -> _Live | None:
+        entry = record.load(directory)
+        if entry is None:
+            # Its making was interrupted: nobody was told of it.
+            self._kill_remains(directory)
+            self._discard(directory)
+            return None
+        for port in entry.claimed:
+            self._ports.adopt(port)
+        pid, descriptor = record.open_process(directory)
+        live = _Live(entry, directory, pid, descriptor, self._group(directory.name))
+        self._live[directory.name] = live
+        if descriptor < 0:
+            live.ending = asyncio.create_task(self._end(live))
+            return None
+        self._watch(live)
+        return live
+
+    def _kill_remains(self, directory: Path) -> None:
+        pid, descriptor = record.open_process(directory)
+        if descriptor >= 0:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+        del pid
+        group = self._group(directory.name)
+        if group is not None:
+            group.kill()
+            group.remove()
+
+    def _group(self, guid: str) -> Group | None:
+        return self._cgroups.group(guid) if self._cgroups else None
+
+    async def create(self, container: Container, progress: Progress) -> Address:
+        """Make and start a container. Raises EngineError or PlacementError; then nothing of it is left."""
+        if self._forks is None:
+            raise EngineError("the engine is not open")
+        try:
+            claimed = [self._ports.claim()]
+        except NoPort as error:
+            raise PlacementError(f"insufficient resources: ports ({error})") from error
+        directory = self._instances / container.guid
+        try:
+            return await self._create(container, directory, claimed, progress)
+        except BaseException as error:
+            self._kill_remains(directory)
+            for port in claimed:
+                self._ports.release(port)
+            self._discard(directory)
+            if isinstance(error, NotFound):
+                raise EngineError(f"the droplet of the app is missing: {error}; restage the app") from error
+            if isinstance(error, OSError):
+                raise EngineError(f"cannot create the container: {error}") from error
+            raise
+
+    async def _create(self, container: Container, directory: Path, claimed: list[int], progress: Progress) -> Address:
+        assert self._forks is not None
+        lower = await self._unpack(container, progress)
+        layout: Literal["overlay", "copy"] = "overlay" if lower is not None and self._overlay else "copy"
+        address = launch.address(container, claimed[0])
+        entry = Record(
+            container=container, address=address, slot=claimed[0], claimed=claimed, mode=self.mode, layout=layout
+        )
+        group = self._make_group(container)
+        await asyncio.to_thread(self._write, entry, directory, lower, group)
+        pid = await self._forks.spawn(directory)
+        descriptor = os.pidfd_open(pid)
+        live = _Live(entry, directory, pid, descriptor, group)
+        self._live[container.guid] = live
+        self._watch(live)
+        return address
+
+    def _write(self, entry: Record, directory: Path, lower: Path | None, group: Group | None) -> None:
+        """All files of the record; container.json last, which makes it one."""
+        container = entry.container
+        files = directory / "files"
+        directory.mkdir(mode=0o700)
+        plan = None
+        if container.kind == "staging":
+            if self._stager is None or container.task is None:
+                raise EngineError("this cell cannot stage: it was started without a stager")
+            files.mkdir(mode=0o755)
+            plan = self._stager.prepare(container.task, files)
+        self._plan.make_files(entry, files, lower)
+        self._plan.write_launch(entry, directory, lower, plan, group.procs() if group else [])
+        record.save(directory, entry)
+
+    async def _unpack(self, container: Container, progress: Progress) -> Path | None:
+        if not container.droplet:
+            return None
+        progress("Downloading droplet...")
+        size = self._blobs.size(container.droplet)
+        lock = self._unpacking.setdefault(container.droplet, asyncio.Lock())
+        async with lock:
+            archive = self._blobs.path(container.droplet)
+            unpacked = self._droplets.find(container.droplet)
+            if unpacked is None:
+                unpacked = await asyncio.to_thread(self._droplets.unpacked, container.droplet, archive)
+        self._unpacking.pop(container.droplet, None)
+        progress(f"Downloaded droplet ({_size(size)})")
+        return unpacked
+
+    def _make_group(self, container: Container) -> Group | None:
+        if self._cgroups is None:
+            return None
+        share = min(max(container.memory_mb, 128), 8192) / 8192
+        pids = self._settings.runtime.pids
+        return self._cgroups.make(container.guid, container.memory_mb * _MIB, pids, share)
+
+    def _watch(self, live: _Live) -> None:
+        observer = self._observer
+        assert observer is not None
+        loop = asyncio.get_running_loop()
+        for number, program in enumerate(live.container.programs):
+            for name, stream in (("out", "OUT"), ("err", "ERR")):
+
+                def emit(line: bytes, source: str = program.source, stream: str = stream) -> None:
+                    observer.line(live.container, source, "OUT" if stream == "OUT" else "ERR", line)
+
+                live.outputs.append(Output(str(live.directory / f"{name}.{number}"), live.limit, emit))
+        loop.add_reader(live.descriptor, self._ended, live)
+
+    def _ended(self, live: _Live) -> None:
+        asyncio.get_running_loop().remove_reader(live.descriptor)
+        os.close(live.descriptor)
+        live.descriptor = -1
+        live.ending = asyncio.create_task(self._end(live))
+
+    async def _end(self, live: _Live) -> None:
+        assert self._observer is not None
+        if live.group is not None:
+            live.out_of_memory = live.out_of_memory or live.group.out_of_memory()
+            live.group.kill()
+        for output in live.outputs:
+            output.finish()
+        live.outputs.clear()
+        found, killed = record.read_statuses(live.directory)
+        programs = live.container.programs
+        statuses = [(programs[i].source, status) for i, status in found if i < len(programs)]
+        result = Exit(
+            statuses=statuses,
+            out_of_memory=live.out_of_memory,
+            out_of_disk=live.out_of_disk,
+            killed=killed,
+        )
+        if live.container.kind == "staging":
+            result = await self._collect(live, result)
+        live.gone.set()
+        self._observer.exited(live.container, result)
+
+    async def _collect(self, live: _Live, result: Exit) -> Exit:
+        if self._stager is None or live.container.task is None:
+            return result
+        files = live.directory / "files"
+        try:
+            collected = await asyncio.to_thread(self._stager.collect, live.container.task, files, result.status)
+        except Exception as error:  # noqa: BLE001 - whatever a collector meets, the build must end
+            collected = StagingFailure("StagingError", f"cannot collect the result of staging: {error}")
+        failed = isinstance(collected, StagingFailure)
+        return Exit(
+            statuses=result.statuses,
+            out_of_memory=result.out_of_memory,
+            out_of_disk=result.out_of_disk,
+            killed=result.killed,
+            staging=None if isinstance(collected, StagingFailure) else collected,
+            error_id=collected.error_id if isinstance(collected, StagingFailure) else "",
+            reason=collected.reason if failed and isinstance(collected, StagingFailure) else "",
+        )
+
+    async def stop(self, guid: str, grace: float) -> None:
+        """Ask it to end, end it after `grace` seconds (0: at once; else the grace it was started with)."""
+        live = self._live.get(guid)
+        if live is None or live.gone.is_set():
+            return
+        self._signal(live, signal.SIGTERM if grace > 0 else signal.SIGINT)
+        try:
+            await asyncio.wait_for(live.gone.wait(), grace + 5)
+        except TimeoutError:
+            if live.group is not None:
+                live.group.kill()
+            self._signal(live, signal.SIGKILL)
+            await live.gone.wait()
+
+    def _signal(self, live: _Live, number: signal.Signals) -> None:
+        if live.descriptor >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(live.descriptor, number)
+
+    async def destroy(self, guid: str) -> None:
+        """Remove what is left of an ended container. Raises EngineError when it still runs."""
+        live = self._live.get(guid)
+        directory = self._instances / guid
+        if live is not None:
+            if not live.gone.is_set():
+                raise EngineError(f"container {guid} still runs: stop it first")
+            del self._live[guid]
+            for port in live.entry.claimed:
+                self._ports.release(port)
+        group = self._group(guid)
+        if group is not None:
+            group.kill()
+            for _ in range(50):
+                if group.remove():
+                    break
+                await asyncio.sleep(0.02)
+        # Gone by its name at once; the files take as long as they take.
+        doomed = self._root / "trash" / f"{guid}.{os.urandom(4).hex()}"
+        with contextlib.suppress(FileNotFoundError):
+            doomed.parent.mkdir(mode=0o700, exist_ok=True)
+            directory.rename(doomed)
+            await asyncio.to_thread(droplets.remove_tree, doomed)
+
+    def _discard(self, directory: Path) -> None:
+        if directory.exists():
+            droplets.remove_tree(directory)
+
+    def usage(self, guid: str) -> Usage | None:
+        """The last measurement; taken every two seconds, of the disk every fifteen."""
+        live = self._live.get(guid)
+        if live is None or live.usage is None:
+            return None
+        return live.usage
+
+    async def _measure(self) -> None:
+        await asyncio.to_thread(self._empty_trash)
+        turn = 0
+        while True:
+            lives = [live for live in self._live.values() if not live.gone.is_set() and live.descriptor >= 0]
+            with_disk = turn % 7 == 0
+            subjects = [(live.pid, live.group, live.directory / "files" if with_disk else None) for live in lives]
+            figures = await asyncio.to_thread(self._meter.take, subjects)
+            for live, figure in zip(lives, figures, strict=True):
+                if figure.disk is not None:
+                    live.disk = figure.disk
+                live.usage = Usage(
+                    cpu_seconds=figure.cpu_seconds, memory=figure.memory, disk=live.disk, log_rate=live.limit.rate()
+                )
+                self._enforce(live)
+            turn += 1
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+    def _enforce(self, live: _Live) -> None:
+        assert live.usage is not None
+        container = live.container
+        accounted = live.group is not None and "memory" in live.group.directories
+        if not accounted and 0 < container.memory_mb * _MIB < live.usage.memory:
+            live.out_of_memory = True
+            self._signal(live, signal.SIGINT)
+        if 0 < container.disk_mb * _MIB < live.disk:
+            live.out_of_disk = True
+            self._signal(live, signal.SIGINT)
+
+    def _empty_trash(self) -> None:
+        trash = self._root / "trash"
+        if trash.is_dir():
+            for entry in trash.iterdir():
+                droplets.remove_tree(entry)
+
+    async def close(self) -> None:
+        """Let go of the containers; they keep running, and their ports stay theirs."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._measuring
+        loop = asyncio.get_running_loop()
+        for live in self._live.values():
+            if live.ending is not None:
+                await live.ending
+            for output in live.outputs:
+                output.finish()
+            if live.descriptor >= 0:
+                loop.remove_reader(live.descriptor)
+                os.close(live.descriptor)
+                live.descriptor = -1
+        if self._forks is not None:
+            await self._forks.close()
+        self._ports.close()
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "K", "M"):
+        if count < 1024:
+            return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
+        count //= 1024
+    return f"{count:.1f}G"
+
+

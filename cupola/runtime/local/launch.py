@@ -1,0 +1,223 @@
+"""How an instance is started, as data: its files, its environment, and launch.json for the fork that makes it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import cupola
+from cupola.config import Settings
+from cupola.runtime.engine import Address, Container, Program, StagingPlan
+from cupola.runtime.local import droplets, stack
+from cupola.runtime.local.record import Record
+from cupola.runtime.messages import Port
+
+__all__ = ["VCAP", "Launcher", "address"]
+
+VCAP = 2000
+_USERS = 1_000_000_000
+"""First user id of instances; each has the 10 000 from here plus its slot times 10 000."""
+_HOST = "127.0.0.1"
+_MIB = 1024 * 1024
+
+
+def address(container: Container, slot: int) -> Address:
+    """Where a container on the host's network is reached: its first port is the allotted one, others are what they are."""
+    if container.kind != "process" or not container.ports:
+        return Address(host=_HOST, internal_ip=_HOST)
+    outside = [slot, *container.ports[1:]]
+    pairs = list(zip(container.ports, outside, strict=True))
+    return Address(
+        host=_HOST,
+        internal_ip=_HOST,
+        ports=[Port(internal, external) for internal, external in pairs],
+        endpoints={str(internal): f"tcp:{_HOST}:{external}" for internal, external in pairs},
+        check_host=_HOST,
+        check_ports={str(internal): external for internal, external in pairs},
+    )
+
+
+class Launcher:
+    """Knows what is the same for every instance of this cell: interpreter, launcher program, readable places."""
+
+    def __init__(
+        self, settings: Settings, mode: str, root: Path, *, landlock: bool, launcher: Path | None = None
+    ) -> None:
+        self._settings = settings
+        self._mode = mode
+        self._root = root
+        self._landlock = landlock
+        self._namespaced = mode in ("root", "rootless")
+        self._python = os.environ.get("CUPOLA_PYTHON") or os.path.realpath(sys.executable)
+        self._prefix = os.path.realpath(os.path.join(os.path.dirname(self._python), ".."))
+        self._launcher = launcher or Path(cupola.__file__).resolve().parent / "staging/lifecycle/launcher.py"
+        self._shared = [self._prefix, str(self._launcher.parent)]
+        uid_of_its_own = os.getuid() == 0 and mode == "process"
+        self._own_user = uid_of_its_own
+        # Directories of the platform's user are closed to others; Landlock then says what may be passed through to.
+        self._search = uid_of_its_own and not (_open_to_all(self._python) and _open_to_all(str(root)))
+
+    def prepare(self) -> dict[str, Any]:
+        """Make what all instances share; returns the spawner's configuration."""
+        etc, scratch = self._root / "etc", self._root / "scratch"
+        if self._namespaced:
+            droplets.remove_tree(etc) if etc.exists() else None
+            stack.build_etc(str(etc))
+            scratch.mkdir(mode=0o755, exist_ok=True)
+        shared = [path for path in self._shared if os.path.isdir(path)]
+        return {
+            "mode": self._mode,
+            "etc": str(etc),
+            "scratch": str(scratch),
+            "rootfs": self._settings.runtime.rootfs,
+            "read_only": shared,
+        }
+
+    def make_files(self, entry: Record, files: Path, lower: Path | None) -> None:
+        """The instance's own files, owned by its user; for a staging the stager has filled them already."""
+        uid = self._vcap(entry)
+        files.mkdir(mode=0o755, exist_ok=True)
+        if entry.layout == "overlay":
+            for name, mode in (("upper", 0o755), ("work", 0o755), ("tmp", 0o1777)):
+                (files / name).mkdir()
+                (files / name).chmod(mode)
+                if uid >= 0:
+                    os.chown(files / name, uid, uid)
+            return
+        home = files / "home" / "vcap"
+        home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if lower is not None:
+            droplets.copy_tree(lower, home)
+        droplets.make_layout(home)
+        (files / "tmp").mkdir(exist_ok=True)
+        if uid >= 0:
+            droplets.chown_tree(files, uid)
+        (files / "tmp").chmod(0o1777)
+
+    def _vcap(self, entry: Record) -> int:
+        base = _USERS + entry.slot * 10_000
+        return base + VCAP if self._mode == "root" or self._own_user else -1
+
+    def write_launch(
+        self, entry: Record, directory: Path, lower: Path | None, plan: StagingPlan | None, procs: list[str]
+    ) -> None:
+        """Write launch.json and make the FIFOs."""
+        files = directory / "files"
+        container = entry.container
+        uid = self._vcap(entry)
+        programs = []
+        for number, program in enumerate(container.programs):
+            pipes = [str(directory / f"{name}.{number}") for name in ("out", "err")]
+            for pipe in pipes:
+                os.mkfifo(pipe, 0o600)
+                if uid >= 0:
+                    os.chown(pipe, uid, uid)
+            argv, env = self._command(entry, program, files, plan)
+            inside = self._home(files)
+            programs.append(
+                {"argv": argv, "env": env, "directory": inside, "stdout": pipes[0], "stderr": pipes[1]}
+            )
+        launch = {
+            "files": str(files),
+            "lower": str(lower) if lower is not None and entry.layout == "overlay" else "",
+            "uid": uid - VCAP if self._mode == "root" else uid,
+            "hostname": container.guid[:63],
+            "binds": [[str(host), inside] for host, inside in plan.read_only_mounts] if plan else [],
+            "readable": self._readable(plan),
+            "writable": [str(files), "/dev"],
+            "confine": self._mode != "none",
+            "landlock": self._landlock,
+            "search": self._search,
+            "cgroups": procs,
+            "limits": self._limits(container),
+            "programs": programs,
+            "grace": self._settings.runtime.graceful_stop_seconds,
+            "shm_bytes": max(container.memory_mb * _MIB // 2, 64 * 1024),
+        }
+        text = json.dumps(launch)
+        descriptor = os.open(directory / "launch.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def _home(self, files: Path) -> str:
+        return "/home/vcap" if self._namespaced else str(files / "home" / "vcap")
+
+    def _readable(self, plan: StagingPlan | None) -> list[str]:
+        names = [f"/etc/{name}" for name in (*stack.ETC, "passwd", "group", "hosts", "resolv.conf", "host.conf")]
+        places = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/proc", "/sys/devices/system/cpu"]
+        return [*places, *names, *self._shared, *(str(host) for host, _inside in (plan.read_only_mounts if plan else []))]
+
+    def _limits(self, container: Container) -> dict[str, int]:
+        limits = {
+            "RLIMIT_NOFILE": self._settings.defaults.instance_file_descriptors,
+            "RLIMIT_CORE": 0,
+        }
+        if container.disk_mb > 0:
+            limits["RLIMIT_FSIZE"] = container.disk_mb * _MIB
+        if self._own_user or self._mode == "root":
+            # Counted per user, and the user is this instance's alone.
+            limits["RLIMIT_NPROC"] = self._settings.runtime.pids
+        return limits
+
+    def _command(
+        self, entry: Record, program: Program, files: Path, plan: StagingPlan | None
+    ) -> tuple[list[str], dict[str, str]]:
+        home = self._home(files)
+        container = entry.container
+        tmp = "/tmp" if self._namespaced else str(files / "tmp")  # noqa: S108 - the instance's own
+        env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "en_US.UTF-8" if os.path.exists("/usr/lib/locale/locale-archive") else "C.UTF-8",
+            "USER": "vcap",
+            "HOME": home,
+            "TMPDIR": tmp if plan else f"{home}/tmp",
+            **(plan.env if plan else container.env),
+            **_instance_variables(entry),
+            "CUPOLA_HOME_ROOT": home,
+            "CUPOLA_TMP_ROOT": tmp,
+        }
+        env.setdefault("MEMORY_LIMIT", f"{container.memory_mb}m")
+        if program.memory_mb:
+            env["MEMORY_LIMIT"] = f"{program.memory_mb}m"
+        env["CUPOLA_PYTHON"] = self._python
+        if plan is not None:
+            return plan.argv, env
+        return [self._python, "-S", str(self._launcher), f"{home}/app", program.command, ""], env
+
+
+def _instance_variables(entry: Record) -> dict[str, str]:
+    container = entry.container
+    variables = {
+        "CF_INSTANCE_IP": entry.address.host,
+        "CF_INSTANCE_INTERNAL_IP": entry.address.internal_ip,
+        "CF_INSTANCE_PORT": "",
+        "CF_INSTANCE_ADDR": "",
+        "CF_INSTANCE_PORTS": "[]",
+    }
+    if container.kind != "process":
+        return variables
+    variables |= {
+        "CF_INSTANCE_GUID": container.guid,
+        "INSTANCE_GUID": container.guid,
+        "CF_INSTANCE_INDEX": str(container.index),
+        "INSTANCE_INDEX": str(container.index),
+    }
+    ports = entry.address.ports
+    if ports:
+        first = str(ports[0].external)
+        listed = [{"external": port.external, "internal": port.internal} for port in ports]
+        variables |= {
+            "CF_INSTANCE_PORT": first,
+            "CF_INSTANCE_ADDR": f"{entry.address.host}:{first}",
+            "CF_INSTANCE_PORTS": json.dumps(listed),
+            "PORT": first,
+            "VCAP_APP_PORT": first,
+            "VCAP_APP_HOST": "0.0.0.0",  # noqa: S104 - the documented value
+        }
+    return variables
+
+
+def _open_to_all(path: str) -> bool:
+    """Whether every directory on the way may be passed by any user."""
+    return all(parent.stat().st_mode & 0o001 for parent in Path(path).resolve().parents)
