@@ -124,4 +124,3 @@ roles = Table(
     Index("ix_roles_user_space", "user_guid", "space_guid", "type"),
     Index("ix_roles_target", "target_guid", "type"),
 )
-

@@ -1,0 +1,365 @@
+"""From YAML to checked values; every complaint names its application (behaviours.md section 14)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import yaml
+
+from cupola import errors
+from cupola.domain.apps import forbidden_names
+from cupola.domain.manifests.units import to_bytes_rate, to_mb
+from cupola.errors import CloudError, Several
+from cupola.store import labels
+
+__all__ = ["AppManifest", "ProcessManifest", "RouteManifest", "SidecarManifest", "load", "parse"]
+
+MAX_BYTES = 1024 * 1024
+_PROCESS_KEYS = (
+    "command",
+    "instances",
+    "memory",
+    "disk_quota",
+    "log-rate-limit-per-second",
+    "timeout",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "health-check-invocation-timeout",
+    "health-check-interval",
+    "readiness-health-check-type",
+    "readiness-health-check-http-endpoint",
+    "readiness-health-check-invocation-timeout",
+    "readiness-health-check-interval",
+)
+
+
+@dataclass(frozen=True)
+class ProcessManifest:
+    """A process's section: `update` as PATCH takes it, `scale` as the scale action takes it."""
+
+    type: str
+    update: dict[str, Any] = field(default_factory=dict)
+    scale: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RouteManifest:
+    """A route's section."""
+
+    route: str
+    protocol: str | None = None
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class SidecarManifest:
+    """A sidecar's section; memory in MiB."""
+
+    name: str
+    command: str
+    process_types: list[str]
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class AppManifest:
+    """One checked application of a manifest. None means that the manifest does not say."""
+
+    name: str
+    lifecycle: str | None = None
+    buildpacks: list[str] | None = None
+    stack: str | None = None
+    docker: dict[str, Any] | None = None
+    environment: dict[str, str] | None = None
+    features: dict[str, bool] | None = None
+    metadata: dict[str, Any] | None = None
+    processes: list[ProcessManifest] = field(default_factory=list)
+    sidecars: list[SidecarManifest] = field(default_factory=list)
+    routes: list[RouteManifest] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
+    no_route: bool = False
+    random_route: bool = False
+    default_route: bool = False
+
+
+class _Loader(yaml.SafeLoader):
+    """Anchors and aliases are refused: they make small documents large."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise errors.bad_request("Manifest does not support Anchors and Aliases")
+        return super().compose_node(parent, index)
+
+
+def load(text: bytes) -> list[dict[str, Any]]:
+    """The `applications` of a YAML document. Raises 400, 422."""
+    if len(text) > MAX_BYTES:
+        raise errors.bad_request(f"the manifest is larger than {MAX_BYTES} bytes")
+    try:
+        document = yaml.load(text, _Loader)  # noqa: S506  # a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise errors.message_parse(f"invalid YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(document, dict):
+        raise errors.message_parse("invalid request body")
+    if document.get("version", 1) != 1:
+        raise errors.unprocessable("Unsupported manifest schema version. Currently supported versions: [1].")
+    applications = document.get("applications")
+    if not isinstance(applications, list) or not applications:
+        raise errors.unprocessable("Cannot parse manifest with no 'applications' field.")
+    for index, application in enumerate(applications):
+        if not isinstance(application, dict):
+            raise errors.unprocessable(f"For application at index {index}: must be a mapping")
+        if "disk-quota" in application and "disk_quota" not in application:
+            application["disk_quota"] = application["disk-quota"]
+    return applications
+
+
+def parse(applications: list[dict[str, Any]]) -> list[AppManifest]:
+    """Check all applications. Raises 422 with one error per problem."""
+    found, problems = [], []
+    for index, given in enumerate(applications):
+        name = given.get("name")
+        shown = f"'{name}'" if isinstance(name, str) and name else f"at index {index}"
+        mine: list[str] = []
+        app = _application(given, mine)
+        problems.extend(f"For application {shown}: {problem}" for problem in mine)
+        found.append(app)
+    if problems:
+        several: list[CloudError] = [errors.unprocessable(problem) for problem in dict.fromkeys(problems)]
+        raise several[0] if len(several) == 1 else Several(several)
+    return found
+
+
+def _application(given: Mapping[str, Any], problems: list[str]) -> AppManifest:
+    name = given.get("name")
+    if not isinstance(name, str) or not name:
+        problems.append("Name must not be empty" if name in (None, "") else "Name must be a string")
+        name = ""
+    docker, buildpacks = given.get("docker"), _buildpacks(given, problems)
+    if docker is not None and buildpacks:
+        problems.append("Cannot specify both buildpack(s) and docker keys")
+    if docker is not None and not isinstance(docker, dict):
+        problems.append("Docker must be an object")
+        docker = None
+    lifecycle = given.get("lifecycle")
+    if lifecycle is not None and lifecycle not in {"buildpack", "docker", "cnb"}:
+        problems.append("Lifecycle type must be one of buildpack, docker, cnb")
+    metadata = given.get("metadata")
+    if metadata is not None:
+        problems.extend(labels.problems(metadata))
+    return AppManifest(
+        name=name,
+        lifecycle=lifecycle or ("docker" if docker else None),
+        buildpacks=buildpacks,
+        stack=_text(given, "stack", problems),
+        docker=docker,
+        environment=_environment(given, problems),
+        features=_features(given, problems),
+        metadata=metadata,
+        processes=_processes(given, problems),
+        sidecars=list(_sidecars(given, problems)),
+        routes=list(_routes(given, problems)),
+        services=_services(given, problems),
+        no_route=_flag(given, "no-route", problems),
+        random_route=_flag(given, "random-route", problems),
+        default_route=_flag(given, "default-route", problems),
+    )
+
+
+def _text(given: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
+    value = given.get(key)
+    if value is not None and not isinstance(value, str):
+        problems.append(f"{key.capitalize()} must be a string")
+        return None
+    return value
+
+
+def _flag(given: Mapping[str, Any], key: str, problems: list[str]) -> bool:
+    value = given.get(key, False)
+    if not isinstance(value, bool):
+        problems.append(f"{key.capitalize()} must be a boolean")
+    return value is True
+
+
+def _buildpacks(given: Mapping[str, Any], problems: list[str]) -> list[str] | None:
+    one, several = given.get("buildpack"), given.get("buildpacks")
+    if "buildpack" in given and "buildpacks" in given:
+        problems.append("Buildpack and Buildpacks fields cannot be used together.")
+    if several is not None:
+        if not isinstance(several, list) or not all(isinstance(name, str) for name in several):
+            problems.append("Buildpacks can only contain strings")
+            return None
+        return several
+    if "buildpack" in given:
+        # `default` and null mean detection.
+        return [] if one in (None, "default", "null") else [str(one)]
+    return None
+
+
+def _environment(given: Mapping[str, Any], problems: list[str]) -> dict[str, str] | None:
+    variables = given.get("env")
+    if variables is None:
+        return None
+    if not isinstance(variables, dict):
+        problems.append("Env must be an object of keys and values")
+        return None
+    problems.extend(f"Env {problem}" for problem in forbidden_names({str(name): 1 for name in variables}))
+    return {str(name): _env_text(value) for name, value in variables.items()}
+
+
+def _env_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        return msgspec.json.encode(value).decode()
+    return str(value)
+
+
+def _features(given: Mapping[str, Any], problems: list[str]) -> dict[str, bool] | None:
+    features = given.get("features")
+    if features is None:
+        return None
+    if not isinstance(features, dict) or not all(isinstance(value, bool) for value in features.values()):
+        problems.append("Features must be an object of names and booleans")
+        return None
+    known = {"ssh", "revisions", "service-binding-k8s", "file-based-vcap-services"}
+    unknown = [name for name in features if name not in known]
+    if unknown:
+        problems.append("Features unknown: " + ", ".join(f"'{name}'" for name in unknown))
+    return features
+
+
+def _processes(given: Mapping[str, Any], problems: list[str]) -> list[ProcessManifest]:
+    listed = given.get("processes") or []
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        problems.append("Processes must be an array of process configurations")
+        return []
+    found: dict[str, ProcessManifest] = {}
+    if any(key in given for key in _PROCESS_KEYS):
+        found["web"] = _process("web", given, problems)
+    seen: set[str] = set()
+    for one in listed:
+        type_ = one.get("type")
+        if not isinstance(type_, str) or not type_:
+            problems.append("All Processes must specify a type")
+            continue
+        if type_ in seen:
+            problems.append(f"Process \"{type_}\" may only be present once")
+        seen.add(type_)
+        values = dict(one)
+        if "disk-quota" in values and "disk_quota" not in values:
+            values["disk_quota"] = values["disk-quota"]
+        found[type_] = _process(type_, values, problems)
+    return list(found.values())
+
+
+def _process(type_: str, given: Mapping[str, Any], problems: list[str]) -> ProcessManifest:
+    update: dict[str, Any] = {}
+    scale: dict[str, Any] = {}
+    lead = f'Process "{type_}": '
+    if "command" in given:
+        command = given["command"]
+        # `null` and `default` bring the detected command back.
+        update["command"] = None if command in (None, "null", "default") else str(command)
+    for key, name, convert, label in (
+        ("memory", "memory_in_mb", to_mb, "Memory"),
+        ("disk_quota", "disk_in_mb", to_mb, "Disk quota"),
+        ("log-rate-limit-per-second", "log_rate_limit_in_bytes_per_second", to_bytes_rate, "Log rate limit per second"),
+    ):
+        if given.get(key) is not None:
+            try:
+                scale[name] = convert(given[key])
+            except ValueError as error:
+                problems.append(f"{lead}{label} {error}")
+    if given.get("instances") is not None:
+        if isinstance(given["instances"], bool) or not isinstance(given["instances"], int) or given["instances"] < 0:
+            problems.append(f"{lead}Instances must be greater than or equal to 0")
+        else:
+            scale["instances"] = given["instances"]
+    _health(given, update, lead, problems)
+    return ProcessManifest(type_, update, scale)
+
+
+def _health(given: Mapping[str, Any], update: dict[str, Any], lead: str, problems: list[str]) -> None:
+    for prefix, target in (("health-check", "health_check"), ("readiness-health-check", "readiness_health_check")):
+        check: dict[str, Any] = {}
+        data: dict[str, Any] = {}
+        kind = given.get(f"{prefix}-type")
+        if kind is not None:
+            kind = "process" if kind == "none" else kind
+            if kind not in {"port", "process", "http"}:
+                problems.append(f'{lead}{prefix.replace("-", " ").capitalize()} type must be "port", "process", or "http"')
+            check["type"] = kind
+        if given.get(f"{prefix}-http-endpoint") is not None:
+            data["endpoint"] = given[f"{prefix}-http-endpoint"]
+            if kind not in (None, "http"):
+                problems.append(f'{lead}Health check type must be "http" to set a health check HTTP endpoint')
+        pairs = [("invocation-timeout", "invocation_timeout"), ("interval", "interval")]
+        for key, name in pairs:
+            if given.get(f"{prefix}-{key}") is not None:
+                data[name] = given[f"{prefix}-{key}"]
+        if target == "health_check" and given.get("timeout") is not None:
+            data["timeout"] = given["timeout"]
+        for name, value in data.items():
+            if name != "endpoint" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                problems.append(f"{lead}{name.replace('_', ' ').capitalize()} must be greater than or equal to 1")
+        if data:
+            check["data"] = data
+        if check:
+            update[target] = check
+
+
+def _sidecars(given: Mapping[str, Any], problems: list[str]) -> Iterator[SidecarManifest]:
+    for one in given.get("sidecars") or []:
+        name = one.get("name") if isinstance(one, dict) else None
+        if not isinstance(name, str) or not name:
+            problems.append("Sidecars must have a name")
+            continue
+        command, types = one.get("command"), one.get("process_types")
+        if not isinstance(command, str) or not command:
+            problems.append(f'Sidecar "{name}": Command must be a string')
+        if not isinstance(types, list) or not types:
+            problems.append(f'Sidecar "{name}": Process types must be an array of at least one process type')
+        try:
+            memory = to_mb(one["memory"]) if one.get("memory") is not None else None
+        except ValueError as error:
+            problems.append(f'Sidecar "{name}": Memory {error}')
+            memory = None
+        yield SidecarManifest(name, str(command), list(types or []), memory)
+
+
+def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteManifest]:
+    listed = given.get("routes") or []
+    if not isinstance(listed, list):
+        problems.append("Routes must be a list of route objects")
+        return
+    if given.get("no-route") and listed:
+        problems.append("Cannot use the combination of properties: no-route, routes")
+    if given.get("no-route") and given.get("random-route"):
+        problems.append("Cannot use the combination of properties: no-route, random-route")
+    if given.get("default-route") and given.get("random-route"):
+        problems.append("Random-route and default-route may not be used together")
+    for one in listed:
+        if not isinstance(one, dict) or not isinstance(one.get("route"), str):
+            problems.append("Routes must be a list of route objects")
+            return
+        protocol = one.get("protocol")
+        if protocol not in {None, "http1", "http2", "tcp"}:
+            problems.append(f"Route '{one['route']}': protocol must be http1, http2 or tcp")
+        options = one.get("options")
+        yield RouteManifest(one["route"], protocol, options if isinstance(options, dict) else None)
+
+
+def _services(given: Mapping[str, Any], problems: list[str]) -> list[str]:
+    names = []
+    for one in given.get("services") or []:
+        name = one.get("name") if isinstance(one, dict) else one
+        if not isinstance(name, str) or not name:
+            problems.append("Service instances must be strings or objects with a name")
+        else:
+            names.append(name)
+    return names
