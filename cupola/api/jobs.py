@@ -1,0 +1,74 @@
+"""Jobs: what became of work that was accepted."""
+
+from typing import Any, TypedDict
+
+from sqlalchemy import Row
+
+from cupola.domain import visibility
+from cupola.rest.operation import Operation, list_, show
+from cupola.rest.present import Links, common
+from cupola.rest.resource import Filter, Resource, World
+from cupola.roles import Actor
+from cupola.store.jobs import jobs
+
+__all__ = ["OPERATIONS"]
+
+
+class Job(TypedDict):
+    """A job as the API shows it."""
+
+    guid: str
+    created_at: str
+    updated_at: str
+    operation: str
+    state: str
+    errors: list[dict[str, Any]]
+    warnings: list[dict[str, str]]
+    links: Links
+
+
+def view(row: Row[Any], world: World) -> dict[str, Any]:
+    links = {"self": world.link(f"/v3/jobs/{row.guid}")}
+    deleted = row.operation.endswith(".delete") and row.state == "COMPLETE"
+    if row.resource_type and row.resource_guid and not deleted:
+        links[row.resource_type] = world.link(f"/v3/{row.resource_type}/{row.resource_guid}")
+    return {
+        **common(row),
+        "operation": row.operation,
+        "state": row.state,
+        "errors": row.errors,
+        "warnings": row.warnings,
+        "links": links,
+    }
+
+
+def _own(actor: Actor) -> Any:
+    # One job is shown to whoever knows its guid; a list of all of them only to those who read everything.
+    return None if actor.reads_everything else jobs.c.guid.is_(None)
+
+
+JOBS = Resource(
+    name="job",
+    path="/v3/jobs",
+    table=jobs,
+    view=view,
+    shape=Job,
+    visible=visibility.everyone,
+    labels=False,
+)
+LISTED = Resource(
+    name="job",
+    path="/v3/jobs",
+    table=jobs,
+    view=view,
+    shape=Job,
+    visible=_own,
+    labels=False,
+    filters=[
+        Filter("operations", jobs.c.operation),
+        Filter("states", jobs.c.state, choices=("COMPLETE", "FAILED", "POLLING", "PROCESSING")),
+        Filter("resource_guids", jobs.c.resource_guid),
+    ],
+)
+
+OPERATIONS: list[Operation] = [list_(LISTED), show(JOBS)]

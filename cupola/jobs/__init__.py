@@ -1,0 +1,1 @@
+"""Durable background work: run once (runner) and again and again (periodic)."""
