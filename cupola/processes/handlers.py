@@ -1,0 +1,78 @@
+"""What each kind of job does: one visible table, given to the runner by the controller."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, Table
+
+from cupola.config import Settings
+from cupola.domain import buildpacks, deletion, droplets, packages, roles, routes
+from cupola.domain.manifests import apply, parse
+from cupola.jobs.runner import Handler, Job
+from cupola.roles import Actor
+from cupola.store import rows
+from cupola.store.apps import apps
+from cupola.store.database import Tx
+from cupola.store.orgs import organizations, spaces, users
+from cupola.store.orgs import roles as roles_table
+from cupola.store.platform import buildpacks as buildpacks_table
+from cupola.store.routes import domains
+from cupola.store.routes import routes as routes_table
+from cupola.store.staging import droplets as droplets_table
+from cupola.store.staging import packages as packages_table
+
+__all__ = ["handlers"]
+
+
+def _of_row(table: Table, verb: Callable[[Tx, Actor, Row[Any]], None]) -> Handler:
+    """A handler for `payload["guid"]` of a table; a row that is gone already is a job well done."""
+
+    def handle(tx: Tx, job: Job) -> None:
+        row = rows.by_guid(tx, table, job.payload["guid"])
+        if row is not None:
+            verb(tx, job.actor, row)
+
+    return handle
+
+
+def _delete_route(tx: Tx, actor: Actor, route: Row[Any]) -> None:
+    routes.delete_routes(tx, actor, [route.guid])
+
+
+def _delete_unmapped(tx: Tx, actor: Actor, space: Row[Any]) -> None:
+    routes.delete_routes(tx, actor, routes.unmapped(tx, space.guid))
+
+
+def _clear_app_cache(tx: Tx, actor: Actor, app: Row[Any]) -> None:
+    deletion.clear_buildpack_caches(tx, app.guid)
+
+
+def _apply_manifest(settings: Settings, tx: Tx, job: Job) -> None:
+    space = rows.by_guid(tx, spaces, job.payload["space_guid"])
+    if space is None:
+        return
+    text = tx.vault.open(job.payload["manifest"], "jobs.manifest")
+    manifests = parse.parse(parse.load(text))
+    found = apply.create_missing(tx, settings, job.actor, space, manifests, [])
+    for app, manifest in zip(found, manifests, strict=True):
+        apply.apply(tx, settings, job.actor, app, manifest)
+
+
+def handlers(settings: Settings) -> dict[str, Handler]:
+    """Job operation to handler."""
+    return {
+        "app.delete": _of_row(apps, deletion.delete_app),
+        "app.clear_buildpack_cache": _of_row(apps, _clear_app_cache),
+        "buildpack.delete": _of_row(buildpacks_table, buildpacks.delete),
+        "domain.delete": _of_row(domains, deletion.delete_domain),
+        "droplet.delete": _of_row(droplets_table, droplets.delete),
+        "organization.delete": _of_row(organizations, deletion.delete_organization),
+        "package.delete": _of_row(packages_table, packages.delete),
+        "role.delete": _of_row(roles_table, roles.delete),
+        "route.delete": _of_row(routes_table, _delete_route),
+        "space.apply_manifest": partial(_apply_manifest, settings),
+        "space.delete": _of_row(spaces, deletion.delete_space),
+        "space.delete_unmapped_routes": _of_row(spaces, _delete_unmapped),
+        "user.delete": _of_row(users, deletion.delete_user),
+    }
