@@ -147,9 +147,12 @@ def plan(
     memory = containers = 0
     for slot in sorted(slots, key=lambda slot: (slot.process_guid, slot.index)):
         wanted = desired.get(slot.process_guid)
-        if wanted is None or slot.index >= wanted.instances or slot.version != wanted.version:
-            stops.append(_leave(slot))
-        elif slot.instance_guid and slot.instance_guid in terminate:
+        if (
+            wanted is None
+            or slot.index >= wanted.instances
+            or slot.version != wanted.version
+            or (slot.instance_guid and slot.instance_guid in terminate)
+        ):
             stops.append(_leave(slot))
         else:
             held[slot.process_guid, slot.index] = slot

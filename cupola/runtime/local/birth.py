@@ -7,6 +7,8 @@ seccomp hold it), `search` (whether it needs to pass through directories of the 
 cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds).
 """
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import contextlib
 import os
 import resource
@@ -47,7 +49,7 @@ def make(launch: dict[str, Any], directory: str, configuration: dict[str, Any], 
             else:
                 kernel.subreaper()
                 os.setsid()
-        except BaseException as error:  # noqa: BLE001 - told through the pipe; this fork must not go on
+        except BaseException as error:
             os.write(write_end, f"{error}".encode()[:4000])
             os._exit(1)
         init.run(launch, outputs, joins, exit_descriptor, record, write_end, _confine(launch, mode))
@@ -143,7 +145,13 @@ def _mounts(launch: dict[str, Any], root: str, owner: int) -> None:
     kernel.mount("tmpfs", root + "/dev/shm", "tmpfs", nosuid, f"mode=1777,size={size}")
     # With one user only, group 5 (tty) has no name to map.
     with contextlib.suppress(OSError):
-        kernel.mount("devpts", root + "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+        kernel.mount(
+            "devpts",
+            root + "/dev/pts",
+            "devpts",
+            kernel.MS_NOSUID | kernel.MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620",
+        )
 
 
 def _inside(launch: dict[str, Any], mode: str, owner: int) -> None:
@@ -211,4 +219,3 @@ def _limit(kind: int, value: int) -> None:
 def _oom_score() -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("100")
-

@@ -3,6 +3,8 @@
 The cache holds `<digest>/` per droplet, complete when it has that name. It is bounded by `keep`.
 """
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import contextlib
 import fcntl
 import os

@@ -257,7 +257,7 @@ class LocalEngine:
         files = live.directory / "files"
         try:
             collected = await asyncio.to_thread(self._stager.collect, live.container.task, files, result.status)
-        except Exception as error:  # noqa: BLE001 - whatever a collector meets, the build must end
+        except Exception as error:
             collected = StagingFailure("StagingError", f"cannot collect the result of staging: {error}")
         failed = isinstance(collected, StagingFailure)
         return Exit(
@@ -386,5 +386,3 @@ def _size(count: int) -> str:
             return f"{count:.0f}{unit}" if unit == "B" else f"{count:.1f}{unit}"
         count //= 1024
     return f"{count:.1f}G"
-
-

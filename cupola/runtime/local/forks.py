@@ -37,7 +37,14 @@ class Forks:
         package_root = str(Path(__file__).resolve().parents[3])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
         # -S: nothing of the site packages is needed, and every instance's init shares this memory.
-        command = [sys.executable, "-S", "-m", "cupola.runtime.local.spawner", str(theirs.fileno()), json.dumps(self._configuration)]
+        command = [
+            sys.executable,
+            "-S",
+            "-m",
+            "cupola.runtime.local.spawner",
+            str(theirs.fileno()),
+            json.dumps(self._configuration),
+        ]
         with theirs:
             self._process = await asyncio.to_thread(
                 subprocess.Popen, command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
@@ -45,7 +52,9 @@ class Forks:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
-            first = json.loads(await asyncio.wait_for(loop.sock_recv(ours, 65536), 30) or b'{"error": "the spawner ended at once"}')
+            first = json.loads(
+                await asyncio.wait_for(loop.sock_recv(ours, 65536), 30) or b'{"error": "the spawner ended at once"}'
+            )
         except TimeoutError:
             first = {"error": "the spawner did not answer within 30 seconds"}
         if "error" in first:

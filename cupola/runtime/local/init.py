@@ -7,6 +7,8 @@ The exit record (file `exit.new`) is JSON: `statuses` ([index of the program, st
 `killed`. It is written through a descriptor, because the init cannot reach the directory by name.
 """
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import contextlib
 import json
 import os
@@ -41,7 +43,7 @@ def run(
         _detach(exit_descriptor, record, outputs)
         _Watch(launch, pids).until_empty(exit_descriptor)
         status = 0
-    except BaseException as error:  # noqa: BLE001 - this process must end here, and its end must be noticed
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(report, f"{error}".encode()[:4000])
     finally:
@@ -78,7 +80,7 @@ def _exec(program: dict[str, Any], out: int, err: int, joins: list[int], report:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         # Every other descriptor closes by exec; that `report` does is the good news.
         os.execvpe(program["argv"][0], program["argv"], program["env"])
-    except BaseException as error:  # noqa: BLE001 - the only way to tell is the pipe
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(report, f"cannot start {program['argv'][0]}: {error}".encode()[:4000])
     finally:

@@ -1,5 +1,7 @@
 """How an instance is started, as data: its files, its environment, and launch.json for the fork that makes it."""
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import json
 import os
 import sys
@@ -115,9 +117,7 @@ class Launcher:
                     os.chown(pipe, uid, uid)
             argv, env = self._command(entry, program, files, plan)
             inside = self._home(files)
-            programs.append(
-                {"argv": argv, "env": env, "directory": inside, "stdout": pipes[0], "stderr": pipes[1]}
-            )
+            programs.append({"argv": argv, "env": env, "directory": inside, "stdout": pipes[0], "stderr": pipes[1]})
         launch = {
             "files": str(files),
             "lower": str(lower) if lower is not None and entry.layout == "overlay" else "",
@@ -145,8 +145,24 @@ class Launcher:
 
     def _readable(self, plan: StagingPlan | None) -> list[str]:
         names = [f"/etc/{name}" for name in (*stack.ETC, "passwd", "group", "hosts", "resolv.conf", "host.conf")]
-        places = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/proc", "/sys/devices/system/cpu"]
-        return [*places, *names, *self._shared, *(str(host) for host, _inside in (plan.read_only_mounts if plan else []))]
+        places = [
+            "/usr",
+            "/bin",
+            "/sbin",
+            "/lib",
+            "/lib32",
+            "/lib64",
+            "/libx32",
+            "/opt",
+            "/proc",
+            "/sys/devices/system/cpu",
+        ]
+        return [
+            *places,
+            *names,
+            *self._shared,
+            *(str(host) for host, _inside in (plan.read_only_mounts if plan else [])),
+        ]
 
     def _limits(self, container: Container) -> dict[str, int]:
         limits = {

@@ -1,12 +1,14 @@
 """The record directory of an instance: what a restarted cell needs to adopt it.
 
-    container.json   the Container and its ports (Record)
-    launch.json      how it is started (birth.py)
-    pid              "<pid> <start time>" of its init, written by the fork that made it
-    exit.new         how it ended, written by its init (init.py)
-    out.N, err.N     FIFOs of program N
-    files/           its own files: home/vcap and tmp, or upper and work of the overlay
+container.json   the Container and its ports (Record)
+launch.json      how it is started (birth.py)
+pid              "<pid> <start time>" of its init, written by the fork that made it
+exit.new         how it ended, written by its init (init.py)
+out.N, err.N     FIFOs of program N
+files/           its own files: home/vcap and tmp, or upper and work of the overlay
 """
+
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
 
 import contextlib
 import json

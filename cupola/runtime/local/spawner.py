@@ -5,6 +5,8 @@ socket with `{"guid", "pid", "start"}` or `{"guid", "error"}`. It ends with the 
 library and `kernel`, because its memory is every instance's memory.
 """
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import contextlib
 import gc
 import json
@@ -21,10 +23,14 @@ from cupola.runtime.local import birth, kernel, stack
 __all__ = ["main", "start_time"]
 
 
-def start_time(pid: int) -> int:
-    """Clock ticks from boot to the start of process `pid`: with the pid, this names a process for good. 0: gone."""
+def start_time(pid: int, proc: int | None = None) -> int:
+    """Clock ticks from boot to the start of process `pid`: with the pid, this names a process for good. 0: gone.
+
+    `proc` is a descriptor of the /proc to look in.
+    """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        descriptor = os.open(f"{pid}/stat" if proc is not None else f"/proc/{pid}/stat", os.O_RDONLY, dir_fd=proc)
+        with open(descriptor, "rb") as file:
             fields = file.read().rsplit(b")", 1)[1].split()
     except OSError:
         return 0
@@ -38,8 +44,10 @@ def main(arguments: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # it ends with its channel
     os.umask(0o022)
-    kernel.not_dumpable()
     configuration: dict[str, Any] = json.loads(arguments[1])
+    if configuration["mode"] != "rootless":
+        # There it could not write its own user map, and a pid namespace keeps others away.
+        kernel.not_dumpable()
     try:
         stack.prepare(configuration)
     except (OSError, ValueError) as error:
@@ -81,15 +89,18 @@ def bear(channel: socket.socket, directory: str, configuration: dict[str, Any]) 
     try:
         with open(os.path.join(directory, "launch.json"), encoding="utf-8") as file:
             launch = json.load(file)
+        # Opened now, because the instance's root becomes this process's root as well.
+        record = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         pid = birth.make(launch, directory, configuration, channel.fileno())
+        start = start_time(pid, proc)
         # Written before it is told: a cell that dies in between finds the instance.
-        start = start_time(pid)
-        temporary = os.path.join(directory, "pid.new")
-        with open(temporary, "w", encoding="ascii") as file:
+        descriptor = os.open("pid.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=record)
+        with open(descriptor, "w", encoding="ascii") as file:
             file.write(f"{pid} {start}")
-        os.rename(temporary, os.path.join(directory, "pid"))
+        os.rename("pid.new", "pid", src_dir_fd=record, dst_dir_fd=record)
         answer: dict[str, Any] = {"guid": guid, "pid": pid, "start": start}
-    except BaseException as error:  # noqa: BLE001 - whatever went wrong must be told, this process has no other voice
+    except BaseException as error:
         if not isinstance(error, OSError):
             traceback.print_exc()
         answer = {"guid": guid, "error": f"{error}"}

@@ -3,6 +3,8 @@
 It is built once per spawner, in its private mount namespace; each instance gets a copy of the mounts.
 """
 
+# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
+
 import os
 import shutil
 from typing import Any
