@@ -273,7 +273,9 @@ OPERATIONS: list[Operation] = [
     create(APPS, Create, create_app),
     update(APPS, Update, update_app, allow=access.in_space(*access.DEVELOPER)),
     delete(APPS, delete_app, allow=access.in_space(*access.DEVELOPER)),
-    Operation("POST", _BASE + "/actions/clear_buildpack_cache", clear_cache, target=APPS, allow=_MANAGE, status=202, job=True),
+    Operation(
+        "POST", _BASE + "/actions/clear_buildpack_cache", clear_cache, target=APPS, allow=_MANAGE, status=202, job=True
+    ),
     Operation(
         "GET",
         _BASE + "/environment_variables",
@@ -283,7 +285,12 @@ OPERATIONS: list[Operation] = [
         writes=True,
     ),
     Operation(
-        "PATCH", _BASE + "/environment_variables", update_environment, target=APPS, body=UpdateEnvironment, allow=_MANAGE
+        "PATCH",
+        _BASE + "/environment_variables",
+        update_environment,
+        target=APPS,
+        body=UpdateEnvironment,
+        allow=_MANAGE,
     ),
     Operation("GET", _BASE + "/permissions", permissions, target=APPS),
     Operation("GET", _BASE + "/ssh_enabled", ssh_enabled, target=APPS),

@@ -4,11 +4,11 @@ from typing import Any, TypedDict
 
 from sqlalchemy import ColumnElement, Row, or_
 
+from cupola.clock import format_api
 from cupola.domain import visibility
 from cupola.rest.operation import Operation, list_, show
 from cupola.rest.present import Links
 from cupola.rest.resource import Filter, Resource, World
-from cupola.clock import format_api
 from cupola.roles import Actor
 from cupola.store.platform import audit_events
 

@@ -155,9 +155,7 @@ async def upload_buildpack(call: StreamCall) -> Response:
     def take(tx: Tx) -> tuple[Any, str]:
         row = rules.store_bits(tx, actor, call.path["guid"], blob.digest, filename, found)
         # The bits are in place when this commits; the job is there for clients, which poll it.
-        job = jobs.completed(
-            tx, "buildpack.upload", actor=actor, resource_guid=row.guid, resource_type="buildpacks"
-        )
+        job = jobs.completed(tx, "buildpack.upload", actor=actor, resource_guid=row.guid, resource_type="buildpacks")
         return present_one(call, tx, BUILDPACKS, row), job
 
     shown, job = await call.write(take)

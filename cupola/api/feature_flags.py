@@ -41,7 +41,9 @@ def list_flags(call: Call[None, None]) -> Reply:
     names = sorted(rules.DEFAULTS, reverse=bool(order and order[1]))
     moments = call.query.timestamps("updated_ats")
     if moments:
-        names = [name for name in names if name in known and all(_holds(known[name].updated_at, one) for one in moments)]
+        names = [
+            name for name in names if name in known and all(_holds(known[name].updated_at, one) for one in moments)
+        ]
     shown = [_shown(call.settings.api_url, name, known.get(name)) for name in names]
     return Reply(200, listing.page_of(call.query, f"{call.settings.api_url}/v3/feature_flags", shown))
 

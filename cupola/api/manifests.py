@@ -87,5 +87,7 @@ OPERATIONS: list[Operation] = [
         writes=False,
         consumes="application/x-yaml",
     ),
-    Operation("GET", "/v3/apps/{guid}/manifest", show_manifest, target=APPS, allow=may_read, produces="application/x-yaml"),
+    Operation(
+        "GET", "/v3/apps/{guid}/manifest", show_manifest, target=APPS, allow=may_read, produces="application/x-yaml"
+    ),
 ]

@@ -313,7 +313,9 @@ def match(call: Call[None, Matches]) -> Reply:
     if not feature_flags.is_enabled(call.tx, "resource_matching"):
         return Reply(201, {"resources": []})
     given = call.body.resources
-    known = set(call.services.resources.match((one["checksum"]["value"].lower(), one["size_in_bytes"]) for one in given))
+    known = set(
+        call.services.resources.match((one["checksum"]["value"].lower(), one["size_in_bytes"]) for one in given)
+    )
     found = [one for one in given if (one["checksum"]["value"].lower(), one["size_in_bytes"]) in known]
     return Reply(201, {"resources": found})
 

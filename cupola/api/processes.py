@@ -135,8 +135,7 @@ def _command(row: Row[Any], world: World) -> str | None:
     space_guid = world.related["spaces"].get(row.app_guid)
     actor = world.actor
     if actor is None or not (
-        actor.reads_secrets
-        or (space_guid is not None and has_in_space(world.tx, actor, space_guid, access.DEVELOPER))
+        actor.reads_secrets or (space_guid is not None and has_in_space(world.tx, actor, space_guid, access.DEVELOPER))
     ):
         return _HIDDEN
     return command
@@ -172,7 +171,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
 
 def _spaces_of_apps(world: World, page: Any) -> dict[str, str]:
     statement = select(apps.c.guid, apps.c.space_guid).where(apps.c.guid.in_({row.app_guid for row in page}))
-    return {guid: space for guid, space in world.tx.all(statement)}
+    return {row.guid: row.space_guid for row in world.tx.all(statement)}
 
 
 def _detected(world: World, page: Any) -> dict[tuple[str, str], str]:
@@ -310,10 +309,6 @@ OPERATIONS: list[Operation] = [
     Operation("GET", _ONE + "/stats", itself(stats), target=PROCESSES),
     Operation("GET", _OF_APP + "/stats", of_app(stats), target=APPS),
     Operation("GET", _ONE + "/process_instances", itself(process_instances), target=PROCESSES),
-    Operation(
-        "DELETE", _ONE + "/instances/{index}", itself(terminate), target=PROCESSES, allow=_MANAGE, status=204
-    ),
-    Operation(
-        "DELETE", _OF_APP + "/instances/{index}", of_app(terminate), target=APPS, allow=_MANAGE_OWN, status=204
-    ),
+    Operation("DELETE", _ONE + "/instances/{index}", itself(terminate), target=PROCESSES, allow=_MANAGE, status=204),
+    Operation("DELETE", _OF_APP + "/instances/{index}", of_app(terminate), target=APPS, allow=_MANAGE_OWN, status=204),
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Row, or_, select
+from sqlalchemy import ColumnElement, Row, or_
 
 from cupola.api.organizations import ORGANIZATIONS
 from cupola.api.spaces import SPACES

@@ -16,7 +16,19 @@ from cupola.domain import feature_flags, visibility
 from cupola.domain import routes as rules
 from cupola.rest import listing
 from cupola.rest.message import Message, anything, array, integer, metadata, nested, string, to_one
-from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, create, delete, list_, present, show, update
+from cupola.rest.operation import (
+    Accepted,
+    Call,
+    Operation,
+    Parameter,
+    Reply,
+    create,
+    delete,
+    list_,
+    present,
+    show,
+    update,
+)
 from cupola.rest.present import Links, Metadata, common, metadata_of
 from cupola.rest.present import to_many as many
 from cupola.rest.present import to_one as one
@@ -114,7 +126,9 @@ class Transfer(Message):
     """The space that owns the route from now on."""
 
     data = anything(
-        lambda value: () if isinstance(value, dict) and isinstance(value.get("guid"), str) else ("Data must be an object",),
+        lambda value: (
+            () if isinstance(value, dict) and isinstance(value.get("guid"), str) else ("Data must be an object",)
+        ),
         {"type": "object"},
         required=True,
         nullable=False,
@@ -362,7 +376,9 @@ def share(call: Call[Row[Any], ShareWith]) -> Reply:
     """Let apps of more spaces answer at a route."""
     guids = [entry.get("guid", "") for entry in call.body.data or [] if isinstance(entry, dict)]
     if call.row.space_guid in guids:
-        raise errors.unprocessable("Unable to share route. Routes cannot be shared into the space where they were created.")
+        raise errors.unprocessable(
+            "Unable to share route. Routes cannot be shared into the space where they were created."
+        )
     _writable_spaces(call, guids)
     known = set(call.tx.scalars(select(route_shares.c.space_guid).where(route_shares.c.route_guid == call.row.guid)))
     new = [{"route_guid": call.row.guid, "space_guid": guid} for guid in dict.fromkeys(guids) if guid not in known]

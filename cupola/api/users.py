@@ -1,6 +1,6 @@
 """Users, as the API knows them: who has a role anywhere; names come from the identity tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, TypedDict
 
 from sqlalchemy import ColumnElement, Row, func, or_, select

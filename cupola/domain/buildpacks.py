@@ -60,7 +60,9 @@ def _require_free(tx: Tx, name: str, stack: str | None, lifecycle: str, but: str
         return
     if stack is None:
         raise errors.unprocessable(f"Buildpack with name '{name}' and an unassigned stack already exists")
-    raise errors.unprocessable(f"Buildpack with name '{name}', stack '{stack}' and lifecycle '{lifecycle}' already exists")
+    raise errors.unprocessable(
+        f"Buildpack with name '{name}', stack '{stack}' and lifecycle '{lifecycle}' already exists"
+    )
 
 
 def _shift(tx: Tx, lifecycle: str, first: int, by: int) -> None:

@@ -24,7 +24,14 @@ from cupola.store.routes import domain_shares, domains, route_shares
 from cupola.store.routes import routes as routes_table
 from cupola.store.staging import builds, deployments, droplets, packages
 
-__all__ = ["clear_buildpack_caches", "delete_app", "delete_domain", "delete_organization", "delete_space", "delete_user"]
+__all__ = [
+    "clear_buildpack_caches",
+    "delete_app",
+    "delete_domain",
+    "delete_organization",
+    "delete_space",
+    "delete_user",
+]
 
 _OF_APP = (deployments, revisions, sidecars, builds, droplets, packages, processes)
 """Tables with an app_guid, in an order that respects their references."""
@@ -52,7 +59,9 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
     """Remove a space, its apps, routes and roles."""
     for app in tx.all(select(apps).where(apps.c.space_guid == space.guid)):
         delete_app(tx, actor, app)
-    routes.delete_routes(tx, actor, tx.scalars(select(routes_table.c.guid).where(routes_table.c.space_guid == space.guid)))
+    routes.delete_routes(
+        tx, actor, tx.scalars(select(routes_table.c.guid).where(routes_table.c.space_guid == space.guid))
+    )
     tx.run(delete(route_shares).where(route_shares.c.space_guid == space.guid))
     tx.run(delete(security_group_spaces).where(security_group_spaces.c.space_guid == space.guid))
     tx.run(delete(roles).where(roles.c.space_guid == space.guid))
@@ -101,7 +110,9 @@ def delete_organization(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
 
 def _require_unshared(tx: Tx, organization: Row[Any], own: Sequence[Row[Any]]) -> None:
     shared = set(
-        tx.scalars(select(domain_shares.c.domain_guid).where(domain_shares.c.domain_guid.in_([row.guid for row in own])))
+        tx.scalars(
+            select(domain_shares.c.domain_guid).where(domain_shares.c.domain_guid.in_([row.guid for row in own]))
+        )
     )
     names = [row.name for row in own if row.guid in shared]
     if names:

@@ -45,7 +45,9 @@ def _one_problem(one: Any, *, weights: bool) -> list[str]:
     if not isinstance(app, dict) or set(app) - {"guid", "process"} or not isinstance(app.get("guid"), str):
         return ['app must have the structure {"guid": "app_guid"}']
     process = app.get("process")
-    if process is not None and (not isinstance(process, dict) or not isinstance(process.get("type"), str) or not process["type"]):
+    if process is not None and (
+        not isinstance(process, dict) or not isinstance(process.get("type"), str) or not process["type"]
+    ):
         return ['process must have the structure {"type": "process_type"}']
     port = one.get("port")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 1024 <= port <= 65535):

@@ -76,9 +76,7 @@ def _require_owner(tx: Tx, actor: Actor, owner: str) -> None:
     organization = rows.by_guid(tx, organizations, owner)
     hidden = not actor.reads_everything and not access.roles_in_org(tx, actor, owner)
     if organization is None or hidden:
-        raise errors.unprocessable(
-            f"Organization with guid '{owner}' does not exist or you do not have access to it."
-        )
+        raise errors.unprocessable(f"Organization with guid '{owner}' does not exist or you do not have access to it.")
     access.require_in_org(tx, actor, owner, ("organization_manager",))
     feature_flags.require(tx, actor, "private_domain_creation")
 
@@ -143,7 +141,9 @@ def _require_quota(tx: Tx, owner: str) -> None:
 def share(tx: Tx, actor: Actor, domain: Row[Any], guids: Sequence[str]) -> None:
     """Let more organizations use a private domain. Raises 422."""
     if domain.organization_guid is None:
-        raise errors.unprocessable("Domains can not be shared with other organizations unless they are scoped to an organization.")
+        raise errors.unprocessable(
+            "Domains can not be shared with other organizations unless they are scoped to an organization."
+        )
     for guid in guids:
         organization = rows.by_guid(tx, organizations, guid)
         if organization is None:
@@ -162,7 +162,9 @@ def share(tx: Tx, actor: Actor, domain: Row[Any], guids: Sequence[str]) -> None:
         if guid == domain.organization_guid:
             raise errors.unprocessable("Domain cannot be shared with owning organization.")
     known = set(tx.scalars(select(domain_shares.c.organization_guid).where(domain_shares.c.domain_guid == domain.guid)))
-    new = [{"domain_guid": domain.guid, "organization_guid": guid} for guid in dict.fromkeys(guids) if guid not in known]
+    new = [
+        {"domain_guid": domain.guid, "organization_guid": guid} for guid in dict.fromkeys(guids) if guid not in known
+    ]
     if new:
         tx.run(insert(domain_shares), new)
 

@@ -119,6 +119,4 @@ def take_bits(tx: Tx, actor: Actor, guid: str, digest: str, sha1: str, size: int
 
 def record(tx: Tx, type_: str, actor: Actor, app: Row[Any], droplet: Row[Any]) -> None:
     """Write an audit event about a droplet of an app."""
-    audit.record(
-        tx, type_, actor, app.guid, "app", app.name, {"droplet_guid": droplet.guid}, space_guid=app.space_guid
-    )
+    audit.record(tx, type_, actor, app.guid, "app", app.name, {"droplet_guid": droplet.guid}, space_guid=app.space_guid)

@@ -106,7 +106,10 @@ def scale(tx: Tx, settings: Settings, actor: Actor, process: Row[Any], body: Map
         )
     _require_room_for_sidecars(tx, process, values.get("memory_mb", process.memory_mb))
     # Instances are replaced when what they were given changes; their number alone replaces none.
-    if any(values.get(name, process._mapping[name]) != process._mapping[name] for name in ("memory_mb", "disk_mb", "log_rate")):
+    if any(
+        values.get(name, process._mapping[name]) != process._mapping[name]
+        for name in ("memory_mb", "disk_mb", "log_rate")
+    ):
         values["version"] = guid.new()
     changed = rows.change(tx, processes, process, values)
     _record(tx, "audit.app.process.scale", actor, changed, {"request": dict(body)})

@@ -60,7 +60,9 @@ def create(
     else:
         target = rows.by_guid(tx, organizations, organization_guid)
         if target is None:
-            raise errors.unprocessable("Invalid organization. Ensure that the organization exists and you have access to it.")
+            raise errors.unprocessable(
+                "Invalid organization. Ensure that the organization exists and you have access to it."
+            )
         access.require_in_org(tx, actor, target.guid, ("organization_manager",))
         owner = target.guid
     if username is not None:
@@ -100,9 +102,7 @@ def create(
 
 
 def _has_org_role(tx: Tx, user_guid: str, organization_guid: str) -> bool:
-    found = select(roles.c.guid).where(
-        roles.c.user_guid == user_guid, roles.c.organization_guid == organization_guid
-    )
+    found = select(roles.c.guid).where(roles.c.user_guid == user_guid, roles.c.organization_guid == organization_guid)
     return tx.scalar(found.limit(1)) is not None
 
 

@@ -95,7 +95,9 @@ def create(
     """Add a route. The caller has checked the role in the space. Raises 403 (flag), 422."""
     feature_flags.require(tx, actor, "route_creation")
     host, path = host.lower(), path.lower()
-    usable = select(domains.c.guid).where(domains.c.guid == domain.guid, domain_rules.usable_in(space.organization_guid))
+    usable = select(domains.c.guid).where(
+        domains.c.guid == domain.guid, domain_rules.usable_in(space.organization_guid)
+    )
     if tx.scalar(usable) is None:
         organization = rows.by_guid(tx, organizations, space.organization_guid)
         shown = organization.name if organization else space.organization_guid
@@ -141,9 +143,7 @@ def _require_form(actor: Actor, domain: Row[Any], host: str, path: str, port: in
         raise errors.unprocessable("Host combined with domain name must be no more than 253 characters")
 
 
-def _require_no_conflict(
-    tx: Tx, settings: Settings, space: Row[Any], domain: Row[Any], host: str, path: str
-) -> None:
+def _require_no_conflict(tx: Tx, settings: Settings, space: Row[Any], domain: Row[Any], host: str, path: str) -> None:
     name = f"{host}.{domain.name}" if host else domain.name
     system = settings.platform.system_domain.lower()
     if name in settings.system_hosts or (system and domain.name == system and host in _RESERVED):

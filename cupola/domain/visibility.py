@@ -38,9 +38,7 @@ def everyone(actor: Actor) -> ColumnElement[bool] | None:
 
 def readable_orgs() -> Select[Any]:
     """Guids of organizations in which the actor has any organization role."""
-    return select(roles.c.organization_guid).where(
-        roles.c.user_guid == actor(), roles.c.organization_guid.is_not(None)
-    )
+    return select(roles.c.organization_guid).where(roles.c.user_guid == actor(), roles.c.organization_guid.is_not(None))
 
 
 def managed_orgs(*types: str) -> Select[Any]:

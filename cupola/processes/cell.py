@@ -76,7 +76,13 @@ class Cell:
     def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
         """Spool a line of a container's log."""
         index = str(container.index)
-        tags = {**container.tags, "source_type": source, "app_id": container.app_guid, "instance_id": index, "origin": "rep"}
+        tags = {
+            **container.tags,
+            "source_type": source,
+            "app_id": container.app_guid,
+            "instance_id": index,
+            "origin": "rep",
+        }
         if container.kind == "process":
             tags["process_instance_id"] = container.guid
         self.spool.put(Envelope(clock.nanos(), container.app_guid, index, tags, line, stream))
@@ -188,7 +194,9 @@ def _hold(directory: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise AlreadyRunning(f"another cell uses {directory}: stop it (`cupola down`) or use another data_dir") from None
+        raise AlreadyRunning(
+            f"another cell uses {directory}: stop it (`cupola down`) or use another data_dir"
+        ) from None
     return descriptor
 
 
@@ -221,12 +229,12 @@ def main() -> int:
         settings = read_resolved()
         lock = _hold(settings.data_dir / "cell")
     except (ConfigError, AlreadyRunning) as error:
-        _log.error("%s", error)  # noqa: TRY400 - the text says it all
+        _log.error("%s", error)
         return 1
     try:
         asyncio.run(_serve(settings))
     except (EngineError, SpoolError) as error:
-        _log.error("%s", error)  # noqa: TRY400 - the text says it all
+        _log.error("%s", error)
         return 1
     finally:
         os.close(lock)

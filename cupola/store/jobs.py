@@ -7,7 +7,22 @@ row free again, so a job whose runner was killed is finished by the next one.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Row, String, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from cupola import guid as guids
 from cupola.roles import Actor
@@ -107,9 +122,7 @@ def _values(
 
 def claim(tx: Tx, owner: str, lane: str, lease: int, limit: int) -> Sequence[Row[Any]]:
     """Lease up to `limit` jobs of a lane that may run now, oldest first, for `lease` microseconds."""
-    free = and_(
-        jobs.c.state == "PROCESSING", jobs.c.lane == lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now
-    )
+    free = and_(jobs.c.state == "PROCESSING", jobs.c.lane == lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now)
     wanted = select(jobs.c.guid).where(free).order_by(jobs.c.run_at, jobs.c.id).limit(limit)
     if tx.connection.dialect.name == "postgresql":
         wanted = wanted.with_for_update(skip_locked=True)

@@ -92,9 +92,7 @@ def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: Ap
             "This platform does not offer services yet: remove it from the manifest."
         )
     data = {"request": {"manifest": f"applied to {app.name}"}}
-    audit.record(
-        tx, "audit.app.apply_manifest", actor, app.guid, "app", app.name, data, space_guid=app.space_guid
-    )
+    audit.record(tx, "audit.app.apply_manifest", actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
 
 
 def _process(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], wanted: ProcessManifest) -> None:
@@ -190,9 +188,7 @@ def split_route(tx: Tx, space: Row[Any], text: str) -> tuple[Row[Any], str, str]
     raise errors.unprocessable(f"No domains exist for route {text}")
 
 
-def _route(
-    tx: Tx, settings: Settings, actor: Actor, app: Row[Any], space: Row[Any], wanted: RouteManifest
-) -> None:
+def _route(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], space: Row[Any], wanted: RouteManifest) -> None:
     domain, host, path = split_route(tx, space, wanted.route)
     bad = [f"Host {problem}" for problem in routes.host_problems(host)]
     bad += [f"Path {problem}" for problem in routes.path_problems(path)]

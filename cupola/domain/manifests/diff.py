@@ -7,6 +7,7 @@ from sqlalchemy import Row
 
 from cupola.domain.manifests import generate
 from cupola.domain.manifests.apply import find_app
+from cupola.domain.manifests.parse import env_text
 from cupola.domain.manifests.units import from_bytes_rate, from_mb, to_bytes_rate, to_mb
 from cupola.store.database import Tx
 
@@ -32,11 +33,27 @@ _PROCESS_KEYS = frozenset(
     }
 )
 _KNOWN = frozenset(
-    {"name", "lifecycle", "stack", "buildpacks", "env", "features", "metadata", "processes", "routes", "services", "sidecars"}
+    {
+        "name",
+        "lifecycle",
+        "stack",
+        "buildpacks",
+        "env",
+        "features",
+        "metadata",
+        "processes",
+        "routes",
+        "services",
+        "sidecars",
+    }
     | {"no-route", "random-route", "default-route", "docker", "cnb-credentials"}
 ) | (_PROCESS_KEYS - {"type"})
 _IDENTITY = {"processes": "type", "routes": "route", "sidecars": "name", "services": "name"}
-_AMOUNTS = {"memory": (to_mb, from_mb), "disk_quota": (to_mb, from_mb), "log-rate-limit-per-second": (to_bytes_rate, from_bytes_rate)}
+_AMOUNTS = {
+    "memory": (to_mb, from_mb),
+    "disk_quota": (to_mb, from_mb),
+    "log-rate-limit-per-second": (to_bytes_rate, from_bytes_rate),
+}
 _NEVER_REPORTED = frozenset({"memory", "disk_quota", "no-route", "random-route", "default-route"})
 
 
@@ -96,7 +113,7 @@ def _mapping(path: str, wanted: Mapping[str, Any], current: Mapping[str, Any]) -
             yield from _mapping(here, value, inner if isinstance(inner, Mapping) else {})
         else:
             now = current.get(str(key))
-            yield from _value(here, "", str(value) if isinstance(now, str) else value, now)
+            yield from _value(here, "", env_text(value) if isinstance(now, str) else value, now)
 
 
 def _value(path: str, key: str, wanted: Any, current: Any) -> Iterator[dict[str, Any]]:

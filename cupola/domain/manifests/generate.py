@@ -55,7 +55,10 @@ def _routes(tx: Tx, app: Row[Any]) -> list[dict[str, Any]]:
     )
     found = []
     for row in tx.all(statement):
-        entry: dict[str, Any] = {"route": routes.url(row, row.domain_name), "protocol": row.destination_protocol or "http1"}
+        entry: dict[str, Any] = {
+            "route": routes.url(row, row.domain_name),
+            "protocol": row.destination_protocol or "http1",
+        }
         if row.options:
             entry["options"] = row.options
         if entry not in found:

@@ -13,7 +13,7 @@ from cupola.domain.manifests.units import to_bytes_rate, to_mb
 from cupola.errors import CloudError, Several
 from cupola.store import labels
 
-__all__ = ["AppManifest", "ProcessManifest", "RouteManifest", "SidecarManifest", "load", "parse"]
+__all__ = ["AppManifest", "ProcessManifest", "RouteManifest", "SidecarManifest", "env_text", "load", "parse"]
 
 MAX_BYTES = 1024 * 1024
 _PROCESS_KEYS = (
@@ -206,10 +206,11 @@ def _environment(given: Mapping[str, Any], problems: list[str]) -> dict[str, str
         problems.append("Env must be an object of keys and values")
         return None
     problems.extend(f"Env {problem}" for problem in forbidden_names({str(name): 1 for name in variables}))
-    return {str(name): _env_text(value) for name, value in variables.items()}
+    return {str(name): env_text(value) for name, value in variables.items()}
 
 
-def _env_text(value: Any) -> str:
+def env_text(value: Any) -> str:
+    """A variable as the text it becomes: numbers and booleans as YAML writes them, null as nothing."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -248,7 +249,7 @@ def _processes(given: Mapping[str, Any], problems: list[str]) -> list[ProcessMan
             problems.append("All Processes must specify a type")
             continue
         if type_ in seen:
-            problems.append(f"Process \"{type_}\" may only be present once")
+            problems.append(f'Process "{type_}" may only be present once')
         seen.add(type_)
         values = dict(one)
         if "disk-quota" in values and "disk_quota" not in values:
@@ -292,7 +293,9 @@ def _health(given: Mapping[str, Any], update: dict[str, Any], lead: str, problem
         if kind is not None:
             kind = "process" if kind == "none" else kind
             if kind not in {"port", "process", "http"}:
-                problems.append(f'{lead}{prefix.replace("-", " ").capitalize()} type must be "port", "process", or "http"')
+                problems.append(
+                    f'{lead}{prefix.replace("-", " ").capitalize()} type must be "port", "process", or "http"'
+                )
             check["type"] = kind
         if given.get(f"{prefix}-http-endpoint") is not None:
             data["endpoint"] = given[f"{prefix}-http-endpoint"]
