@@ -1,0 +1,141 @@
+"""Instances as the API shows them: from the rows that cells reported and the metrics kept in memory."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sqlalchemy import Row, select, update
+
+from cupola import clock, errors
+from cupola.domain import audit
+from cupola.roles import Actor
+from cupola.store import rows
+from cupola.store.apps import apps
+from cupola.store.database import Tx
+from cupola.store.instances import instances
+
+__all__ = ["Metrics", "brief", "stats", "terminate"]
+
+FILE_DESCRIPTORS = 16384
+
+
+class Metrics(Protocol):
+    """What one instance uses; times in nanoseconds, sizes in bytes (runtime messages)."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def cpu(self) -> float: ...
+    @property
+    def cpu_entitlement(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def memory_quota(self) -> int: ...
+    @property
+    def disk(self) -> int: ...
+    @property
+    def disk_quota(self) -> int: ...
+    @property
+    def log_rate(self) -> int: ...
+    @property
+    def log_rate_limit(self) -> int: ...
+
+
+def _by_index(tx: Tx, process: Row[Any]) -> dict[int, Row[Any]]:
+    # During a restart an index may have an instance of the old version beside the new one.
+    found: dict[int, Row[Any]] = {}
+    for row in tx.all(select(instances).where(instances.c.process_guid == process.guid)):
+        if row.index not in found or row.version == process.version:
+            found[row.index] = row
+    return found
+
+
+def stats(tx: Tx, process: Row[Any], metrics: Mapping[str, Metrics]) -> list[dict[str, Any]]:
+    """`resources` of GET /v3/processes/:guid/stats: one entry per index. `metrics` by instance guid."""
+    found = _by_index(tx, process)
+    return [_stats(tx, process, index, found.get(index), metrics) for index in range(process.instances)]
+
+
+def _stats(
+    tx: Tx, process: Row[Any], index: int, row: Row[Any] | None, metrics: Mapping[str, Metrics]
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": process.type, "index": index}
+    if row is None or row.state in {"DOWN", "STOPPING"}:
+        details = row.details if row is not None else ""
+        return entry | {
+            "state": "DOWN",
+            "routable": False,
+            "uptime": 0,
+            "isolation_segment": None,
+            "details": details or None,
+        }
+    crashed = row.state == "CRASHED"
+    used = metrics.get(row.instance_guid) if row.instance_guid else None
+    return entry | {
+        "instance_guid": "" if crashed else row.instance_guid,
+        "state": row.state,
+        "routable": bool(row.routable),
+        "host": "" if crashed else row.host,
+        "instance_internal_ip": "" if crashed else row.internal_ip,
+        "instance_ports": [] if crashed else [_port(one) for one in row.ports],
+        "uptime": max(0, (tx.now - row.since) // 1_000_000),
+        "mem_quota": used.memory_quota if used else process.memory_mb * 1024 * 1024,
+        "disk_quota": used.disk_quota if used else process.disk_mb * 1024 * 1024,
+        "log_rate_limit": used.log_rate_limit if used else process.log_rate,
+        "fds_quota": FILE_DESCRIPTORS,
+        "isolation_segment": None,
+        "details": row.details or None,
+        "usage": _usage(tx, used),
+    }
+
+
+def _usage(tx: Tx, used: Metrics | None) -> dict[str, Any]:
+    if used is None:
+        zeros = {"cpu": 0.0, "cpu_entitlement": 0.0, "mem": 0, "disk": 0, "log_rate": 0}
+        return {"time": clock.format_api(tx.now), **zeros}
+    return {
+        "time": clock.format_api(used.at),
+        "cpu": used.cpu,
+        "cpu_entitlement": used.cpu_entitlement,
+        "mem": used.memory,
+        "disk": used.disk,
+        "log_rate": used.log_rate,
+    }
+
+
+def _port(one: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "external": one["external"],
+        "internal": one["internal"],
+        "external_tls_proxy_port": None,
+        "internal_tls_proxy_port": None,
+    }
+
+
+def brief(tx: Tx, process: Row[Any]) -> list[dict[str, Any]]:
+    """`resources` of the process's instances: index, state, and the seconds it has been so."""
+    found = _by_index(tx, process)
+    answer = []
+    for index in range(process.instances):
+        row = found.get(index)
+        down = row is None or row.state in {"DOWN", "STOPPING"}
+        since = 0 if row is None else max(0, (tx.now - row.since) // 1_000_000)
+        answer.append({"index": index, "state": "DOWN" if down or row is None else row.state, "since": since})
+    return answer
+
+
+def terminate(tx: Tx, actor: Actor, process: Row[Any], index: int) -> None:
+    """Ask the cell to replace one instance. Raises 404 when the process has no such index."""
+    if not 0 <= index < process.instances:
+        raise errors.not_found("Instance")
+    tx.run(
+        update(instances)
+        .where(instances.c.process_guid == process.guid, instances.c.index == index)
+        .values(terminate=True)
+    )
+    app = rows.by_guid(tx, apps, process.app_guid)
+    if app is not None:
+        data = {"process_guid": process.guid, "process_type": process.type, "process_index": index}
+        kind = "audit.app.process.terminate_instance"
+        audit.record(tx, kind, actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
+    tx.ring("desired")
