@@ -28,6 +28,8 @@ __all__ = [
     "Ssh",
     "Staging",
     "load",
+    "read_resolved",
+    "write_resolved",
 ]
 
 
@@ -274,6 +276,25 @@ def load(
             "set platform.system_domain (TLS), or platform.allow_plain_http if that is what you want"
         )
     return settings
+
+
+def write_resolved(settings: Settings, path: Path) -> None:
+    """Keep merged settings for the platform's processes, readable by their owner only."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(settings, enc_hook=str))
+    temporary.replace(path)
+
+
+def read_resolved(path: Path) -> Settings:
+    """What `write_resolved` kept. Raises ConfigError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Settings, dec_hook=_decode)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not what this version writes: {error}") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:

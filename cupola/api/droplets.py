@@ -138,9 +138,9 @@ def _apps_with_secrets(world: World, page: Any) -> set[str]:
         return guids
     found = world.tx.all(select(apps.c.guid, apps.c.space_guid).where(apps.c.guid.in_(guids)))
     return {
-        guid
-        for guid, space in found
-        if rules_of_access.has_in_space(world.tx, world.actor, space, rules_of_access.WRITE_IN_SPACE)
+        app.guid
+        for app in found
+        if rules_of_access.has_in_space(world.tx, world.actor, app.space_guid, rules_of_access.WRITE_IN_SPACE)
     }
 
 
@@ -154,7 +154,9 @@ def _in_organizations(guids: Any) -> ColumnElement[bool]:
 
 
 def _current(wanted: Any) -> ColumnElement[bool]:
-    return droplets.c.guid.in_(select(apps.c.droplet_guid).where(apps.c.droplet_guid.is_not(None))) == wanted
+    current = droplets.c.guid.in_(select(apps.c.droplet_guid).where(apps.c.droplet_guid.is_not(None)))
+    same: ColumnElement[bool] = current == wanted
+    return same
 
 
 DROPLETS = Resource(

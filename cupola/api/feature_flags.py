@@ -51,11 +51,10 @@ def list_flags(call: Call[None, None]) -> Reply:
 def _holds(value: int, condition: Any) -> bool:
     second = value // 1_000_000 * 1_000_000
     if condition.operator == "":
-        return second in condition.values
+        return bool(second in condition.values)
     (limit,) = condition.values
-    return {"gt": second > limit, "gte": second >= limit, "lt": second < limit, "lte": second <= limit}[
-        condition.operator
-    ]
+    holds = {"gt": second > limit, "gte": second >= limit, "lt": second < limit, "lte": second <= limit}
+    return bool(holds[condition.operator])
 
 
 def _known(call: Call[Any, Any]) -> str:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from cupola import __version__
-from cupola.config import Settings
 from cupola.rest.operation import Call, Operation, Reply
 
 __all__ = ["API_VERSION", "OPERATIONS"]
@@ -47,11 +46,6 @@ _LINKED = (
 """Names that upstream's /v3 document links; those that are not served are left out."""
 
 
-def _ssh(settings: Settings) -> None:
-    # The way into an instance is not served yet: no link is better than one that leads nowhere.
-    return None
-
-
 def root(call: Call[None, None]) -> Reply:
     """Where the parts of the platform are."""
     settings = call.settings
@@ -69,7 +63,8 @@ def root(call: Call[None, None]) -> Reply:
         "logging": None,
         "log_cache": {"href": settings.log_cache_url},
         "log_stream": None,
-        "app_ssh": _ssh(settings),
+        # The way into an instance is not served yet: no link is better than one that leads nowhere.
+        "app_ssh": None,
     }
     return Reply(200, {"links": links})
 

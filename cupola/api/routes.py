@@ -296,10 +296,10 @@ def delete_unmapped(call: Call[Row[Any], None]) -> Accepted:
 
 def _destinations_reply(call: Call[Row[Any], Any]) -> Reply:
     found = destination_rules.of_route(call.tx, call.row.guid)
-    for name, key in (("guids", lambda row: row.guid), ("app_guids", lambda row: row.app_guid)):
+    for name, column in (("guids", "guid"), ("app_guids", "app_guid")):
         wanted = call.query.values(name)
         if wanted is not None:
-            found = [row for row in found if key(row) in wanted]
+            found = [row for row in found if row._mapping[column] in wanted]
     world, path = call.world(), f"/v3/routes/{call.row.guid}"
     links = {"self": world.link(path + "/destinations"), "route": world.link(path)}
     return Reply(200, {"destinations": [destination_view(row) for row in found], "links": links})

@@ -95,7 +95,7 @@ def change(tx: Tx, actor: Actor, row: Row[Any], body: Mapping[str, Any]) -> Row[
 
 def _moved(tx: Tx, row: Row[Any], wanted: int) -> int:
     count = tx.scalar(select(func.count()).select_from(buildpacks).where(buildpacks.c.lifecycle == row.lifecycle))
-    position = min(wanted, count)
+    position = min(wanted, int(count))
     _shift(tx, row.lifecycle, row.position + 1, -1)
     _shift(tx, row.lifecycle, position, 1)
     return position

@@ -79,9 +79,9 @@ def detected_commands(tx: Tx, app_guids: Collection[str]) -> dict[tuple[str, str
         .where(apps.c.guid.in_(list(app_guids)))
     )
     found = {}
-    for app_guid, types in tx.all(statement):
-        for type_, command in types.items():
-            found[app_guid, type_] = command
+    for row in tx.all(statement):
+        for type_, command in row.process_types.items():
+            found[row.guid, type_] = command
     return found
 
 

@@ -76,7 +76,8 @@ def url(route: Row[Any], domain_name: str) -> str:
     """`host.domain/path`, as the API shows it."""
     if route.port:
         return f"{domain_name}:{route.port}"
-    return (f"{route.host}.{domain_name}" if route.host else domain_name) + route.path
+    host = f"{route.host}.{domain_name}" if route.host else domain_name
+    return f"{host}{route.path}"
 
 
 def create(

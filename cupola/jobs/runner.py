@@ -102,7 +102,7 @@ class Runner:
 
     def _has_ended(self, guid: str) -> bool:
         with self._database.read() as tx:
-            return tx.scalar(select(jobs.jobs.c.state).where(jobs.jobs.c.guid == guid)) != "PROCESSING"
+            return bool(tx.scalar(select(jobs.jobs.c.state).where(jobs.jobs.c.guid == guid)) != "PROCESSING")
 
     def _free_leases(self) -> None:
         with self._database.write() as tx:

@@ -24,10 +24,10 @@ def package(cloud: Cloud, app: str) -> Any:
 
 
 def upload(cloud: Cloud, guid: str, bits: bytes | None, resources: Any = None, name: str = "bits") -> Any:
-    files = {name: ("app.zip", bits, "application/zip")} if bits is not None else None
+    files: Any = {name: ("app.zip", bits, "application/zip")} if bits is not None else None
     data = {"resources": msgspec.json.encode(resources).decode()} if resources is not None else None
     if files is None and data is not None:
-        files = {"resources": (None, data["resources"], None)}  # type: ignore[assignment]  # a field, sent as multipart
+        files = {"resources": (None, data["resources"], None)}
         data = None
     return cloud.admin.post(f"/v3/packages/{guid}/upload", files=files, data=data)
 

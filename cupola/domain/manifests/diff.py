@@ -74,7 +74,7 @@ def diff(tx: Tx, space: Row[Any], applications: Sequence[Mapping[str, Any]]) -> 
 
 def _flattened(application: dict[str, Any]) -> dict[str, Any]:
     # Values of the web process also stand at the top: a manifest may name them in either place.
-    web = next((one for one in application.get("processes", ()) if one["type"] == "web"), {})
+    web: dict[str, Any] = next((one for one in application.get("processes", ()) if one["type"] == "web"), {})
     return {**{key: value for key, value in web.items() if key != "type"}, **application}
 
 

@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
     """Anchors and aliases are refused: they make small documents large."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave the parser out
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise errors.bad_request("Manifest does not support Anchors and Aliases")
         return super().compose_node(parent, index)
@@ -118,7 +118,8 @@ def load(text: bytes) -> list[dict[str, Any]]:
 
 def parse(applications: list[dict[str, Any]]) -> list[AppManifest]:
     """Check all applications. Raises 422 with one error per problem."""
-    found, problems = [], []
+    found: list[AppManifest] = []
+    problems: list[str] = []
     for index, given in enumerate(applications):
         name = given.get("name")
         shown = f"'{name}'" if isinstance(name, str) and name else f"at index {index}"
