@@ -21,7 +21,7 @@ import msgspec
 import psutil
 
 from cupola import clock, wire
-from cupola.config import ConfigError, Settings, read_resolved
+from cupola.config import ConfigError, Settings
 from cupola.logs.envelope import Envelope
 from cupola.logs.spool import Spool, SpoolError
 from cupola.runtime.engine import Container, EngineError, Stager
@@ -226,6 +226,8 @@ def main() -> int:
     """Run the process; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
+        from cupola.config import read_resolved
+
         settings = read_resolved()
         lock = _hold(settings.data_dir / "cell")
     except (ConfigError, AlreadyRunning) as error:

@@ -81,7 +81,7 @@ def _namespaces(launch: dict[str, Any], mode: str, configuration: dict[str, Any]
         stack._map("self", f"{_VCAP} 0 1", f"{_VCAP} 0 1")
     root = configuration["scratch"]
     kernel.mount(root, root, "", kernel.MS_BIND | kernel.MS_REC)
-    _mounts(launch, root, owner)
+    _mounts(launch, root, owner, configuration["read_only"])
     os.chdir(root)
     return owner
 
@@ -104,7 +104,7 @@ def _user_namespace(base: int) -> int:
         if os.read(ready[0], 1) != b"1":
             raise OSError("cannot make a user namespace: is user.max_user_namespaces 0?")
         for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:
+            with open(f"/proc/{child}/{name}", "w", encoding="utf-8") as file:
                 file.write(f"0 {base} {_RANGE}")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
     finally:
@@ -113,7 +113,7 @@ def _user_namespace(base: int) -> int:
         os.waitpid(child, 0)
 
 
-def _mounts(launch: dict[str, Any], root: str, owner: int) -> None:
+def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) -> None:
     files = launch["files"]
     home = root + "/home/vcap"
     nosuid = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -129,16 +129,18 @@ def _mounts(launch: dict[str, Any], root: str, owner: int) -> None:
             kernel.umount(root + "/srv", kernel.MNT_DETACH)
     else:
         kernel.mount(files + "/home/vcap", home, "", kernel.MS_BIND)
-        kernel.mount("none", home, "", kernel.MS_BIND | kernel.MS_REMOUNT | nosuid)
+        stack.remount(home, nosuid)
     kernel.mount(files + "/tmp", root + "/tmp", "", kernel.MS_BIND)
-    kernel.mount("none", root + "/tmp", "", kernel.MS_BIND | kernel.MS_REMOUNT | nosuid)
-    for host, inside in launch["binds"]:
+    stack.remount(root + "/tmp", nosuid)
+    # What lies below /tmp on the host was covered just now.
+    again = [[path, path] for path in shared if path.startswith("/tmp/")]  # noqa: S108 - a place inside the instance
+    for host, inside in (*again, *launch["binds"]):
         target = root + inside
         if os.path.isdir(host):
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "a", encoding="ascii"):
+            with open(target, "a", encoding="utf-8"):
                 pass
         stack.bind_read_only(host, target)
     size = launch["shm_bytes"]
@@ -163,7 +165,8 @@ def _inside(launch: dict[str, Any], mode: str, owner: int) -> None:
         if os.path.exists(root + path) and mode == "root":
             stack.bind_read_only(root + path, root + path)
     stack.enter(root)
-    kernel.mount("none", "/", "", kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID)
+    nosuid = kernel.MS_NOSUID | kernel.MS_NODEV
+    stack.remount("/", kernel.MS_RDONLY | nosuid)
     kernel.set_host_name(launch["hostname"])
     if mode == "root":
         os.setgroups([])
@@ -217,5 +220,5 @@ def _limit(kind: int, value: int) -> None:
 
 
 def _oom_score() -> None:
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("100")

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from cupola.runtime.engine import EngineError
-from cupola.runtime.local import cgroups, kernel
+from cupola.runtime.local import cgroups, droplets, kernel
 
 __all__ = ["Choice", "Finding", "choose", "platform_id", "report", "try_mode"]
 
@@ -55,14 +54,15 @@ def platform_id(data_dir: Path) -> str:
 def try_mode(mode: Mode, overlay: bool, directory: Path, rootfs: str = "") -> str:
     """Run `true` in an instance of this mode, below `directory`. Returns what failed, or an empty string."""
     base = directory / f"probe-{mode}-{os.getpid()}"
-    shutil.rmtree(base, ignore_errors=True)
+    if base.exists():
+        droplets.remove_tree(base)
     base.mkdir(parents=True, mode=0o700)
     try:
         return _try(mode, overlay, base, rootfs)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return str(error)
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        droplets.remove_tree(base)
 
 
 def _try(mode: Mode, overlay: bool, base: Path, rootfs: str) -> str:

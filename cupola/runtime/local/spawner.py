@@ -96,7 +96,7 @@ def bear(channel: socket.socket, directory: str, configuration: dict[str, Any]) 
         start = start_time(pid, proc)
         # Written before it is told: a cell that dies in between finds the instance.
         descriptor = os.open("pid.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=record)
-        with open(descriptor, "w", encoding="ascii") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{pid} {start}")
         os.rename("pid.new", "pid", src_dir_fd=record, dst_dir_fd=record)
         answer: dict[str, Any] = {"guid": guid, "pid": pid, "start": start}

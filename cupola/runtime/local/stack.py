@@ -91,11 +91,11 @@ def prepare(configuration: dict[str, Any]) -> None:
 
 
 def _map(pid: str, uids: str, gids: str) -> None:
-    with open(f"/proc/{pid}/setgroups", "w", encoding="ascii") as file:
+    with open(f"/proc/{pid}/setgroups", "w", encoding="utf-8") as file:
         file.write("deny")
-    with open(f"/proc/{pid}/uid_map", "w", encoding="ascii") as file:
+    with open(f"/proc/{pid}/uid_map", "w", encoding="utf-8") as file:
         file.write(uids)
-    with open(f"/proc/{pid}/gid_map", "w", encoding="ascii") as file:
+    with open(f"/proc/{pid}/gid_map", "w", encoding="utf-8") as file:
         file.write(gids)
 
 
@@ -127,7 +127,7 @@ def _build(root: str, configuration: dict[str, Any]) -> None:
 def _devices(dev: str) -> None:
     kernel.mount("tmpfs", dev, "tmpfs", kernel.MS_NOSUID, "mode=0755,size=64k")
     for name in _DEVICES:
-        with open(os.path.join(dev, name), "w", encoding="ascii"):
+        with open(os.path.join(dev, name), "w", encoding="utf-8"):
             pass
         kernel.mount(f"/dev/{name}", os.path.join(dev, name), "", kernel.MS_BIND)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
@@ -140,19 +140,18 @@ def _devices(dev: str) -> None:
 def bind_read_only(source: str, target: str) -> None:
     """Show `source` at `target`, read-only, without devices and with void set-user-id bits."""
     kernel.mount(source, target, "", kernel.MS_BIND | kernel.MS_REC)
-    flags = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    remount(target, kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
+
+
+def remount(target: str, flags: int) -> None:
+    """Give the bind mount at `target` these flags, and those that a user namespace does not let go."""
+    flags |= kernel.MS_BIND | kernel.MS_REMOUNT
     try:
         kernel.mount("none", target, "", flags)
     except PermissionError:
-        # In a user namespace flags of the original mount are locked and have to be repeated.
-        locked = os.statvfs(source).f_flag
-        flags |= sum(bit for bit in (kernel.MS_NOEXEC, 1024, 2048, 1 << 21) if _has(locked, bit))
-        kernel.mount("none", target, "", flags)
-
-
-def _has(statvfs_flags: int, bit: int) -> bool:
-    # statvfs: ST_NOEXEC 8, ST_NOATIME 1024, ST_NODIRATIME 2048, ST_RELATIME 4096; mount: MS_RELATIME 1 << 21.
-    return bool(statvfs_flags & (4096 if bit == 1 << 21 else bit))
+        present = os.statvfs(target).f_flag
+        flags |= present & (kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | 1024 | 2048)
+        kernel.mount("none", target, "", flags | ((1 << 21) if present & 4096 else 0))
 
 
 def enter(root: str) -> None:
