@@ -1,0 +1,1 @@
+"""Staging: source in, droplet out."""
