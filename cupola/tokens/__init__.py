@@ -1,0 +1,1 @@
+"""Access tokens: signing keys, verification, and who is behind a request."""

@@ -1,0 +1,82 @@
+"""From an Authorization header to the actor of a request, as the Cloud Controller judges tokens."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from joserfc.errors import JoseError
+
+from cupola import errors
+from cupola.roles import Actor
+from cupola.tokens.keys import SigningKeys
+
+__all__ = ["Authenticator"]
+
+CAPACITY = 10_000
+
+
+class Authenticator:
+    """`is_revoked(claims)` is asked at every request and so must answer from memory."""
+
+    def __init__(self, keys: SigningKeys, issuer: str, is_revoked: Callable[[Mapping[str, Any]], bool]) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._is_revoked = is_revoked
+        self._cache: OrderedDict[bytes, tuple[Mapping[str, Any], Actor]] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def authenticate(self, authorization_header: str | None, now: float) -> Actor:
+        """`now` in seconds since 1970. Raises CF-NotAuthenticated (no token) or CF-InvalidAuthToken (a bad one)."""
+        if not authorization_header:
+            raise errors.not_authenticated()
+        scheme, _, token = authorization_header.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise errors.invalid_auth_token()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        with self._guard:
+            found = self._cache.get(digest)
+        if found is None:
+            found = self._judged(token)
+            with self._guard:
+                self._cache[digest] = found
+                while len(self._cache) > CAPACITY:
+                    self._cache.popitem(last=False)
+        claims, actor = found
+        if claims["exp"] <= now or self._is_revoked(claims):
+            with self._guard:
+                self._cache.pop(digest, None)
+            raise errors.invalid_auth_token()
+        return actor
+
+    def _judged(self, token: str) -> tuple[Mapping[str, Any], Actor]:
+        try:
+            claims = self._keys.verify(token)
+        except (JoseError, ValueError, TypeError) as error:
+            raise errors.invalid_auth_token() from error
+        audience = claims.get("aud")
+        scopes = claims.get("scope")
+        if (
+            claims.get("iss") != self._issuer
+            or not isinstance(audience, list)
+            or "cloud_controller" not in audience
+            or not isinstance(claims.get("exp"), int)
+            or not isinstance(scopes, list)
+            or not isinstance(claims.get("jti"), str)
+            or claims["jti"].endswith("-r")
+        ):
+            raise errors.invalid_auth_token()
+        return claims, _actor(claims, frozenset(str(scope) for scope in scopes))
+
+
+def _actor(claims: Mapping[str, Any], scopes: frozenset[str]) -> Actor:
+    user = claims.get("user_id")
+    if isinstance(user, str) and user:
+        name, email = str(claims.get("user_name", "")), str(claims.get("email", ""))
+        return Actor(user, name, scopes, email=email, origin=str(claims.get("origin", "uaa")))
+    client = claims.get("client_id")
+    if not isinstance(client, str) or not client:
+        raise errors.invalid_auth_token()
+    return Actor(client, client, scopes, is_client=True)
