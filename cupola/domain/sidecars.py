@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, Text, cast, literal, select
 
 from cupola import errors
 from cupola.store import rows
 from cupola.store.apps import processes, sidecars
 from cupola.store.database import Tx
 
-__all__ = ["of_app", "put"]
+__all__ = ["names_type", "of_app", "put"]
 
 
 def of_app(tx: Tx, app_guid: str) -> list[Row[Any]]:
@@ -28,6 +28,13 @@ def put(
     if existing is not None:
         return rows.change(tx, sidecars, existing, {**values, "origin": "user"})
     return rows.add(tx, sidecars, {"app_guid": app.guid, "name": name, "origin": "user", **values})
+
+
+def names_type(type_: Any) -> ColumnElement[bool]:
+    """Condition on the sidecars table: `process_types` (a JSON list of names) has `type_`, an SQL expression."""
+    listed = cast(sidecars.c.process_types, Text)
+    found: ColumnElement[bool] = listed.like(literal('%"') + type_ + literal('"%'))
+    return found
 
 
 def _require_room(tx: Tx, app: Row[Any], types: Sequence[str], memory_mb: int | None, but: str) -> None:
