@@ -21,7 +21,8 @@ import msgspec
 import psutil
 
 from cupola import clock, wire
-from cupola.config import ConfigError, Settings
+from cupola.blobs.store import LocalStore
+from cupola.config import ConfigError, Settings, read_resolved
 from cupola.logs.envelope import Envelope
 from cupola.logs.spool import Spool, SpoolError
 from cupola.runtime.engine import Container, EngineError, Stager
@@ -31,6 +32,7 @@ from cupola.runtime.messages import Desired, DesiredDelta
 from cupola.runtime.outbox import Outbox
 from cupola.runtime.planner import Capacity
 from cupola.runtime.reconciler import Reconciler
+from cupola.staging.cell import CellStager
 
 __all__ = ["Cell", "main"]
 
@@ -200,15 +202,6 @@ def _hold(directory: Path) -> int:
     return descriptor
 
 
-def _stager(settings: Settings) -> Stager | None:
-    try:
-        from cupola.processes.cell_stager import make_stager
-    except ImportError:
-        _log.warning("staging is not installed: this cell cannot stage")
-        return None
-    return make_stager(settings)
-
-
 async def _serve(settings: Settings) -> None:
     choice = await asyncio.to_thread(
         probe.choose, settings.runtime.isolation, settings.data_dir, settings.runtime.rootfs
@@ -219,17 +212,18 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Cell(settings, choice, _stager(settings)).run(stop)
+    await Cell(settings, choice, CellStager(settings, LocalStore(settings.data_dir / "blobs"))).run(stop)
 
 
 def main() -> int:
     """Run the process; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        from cupola.config import read_resolved
-
-        settings = read_resolved()
+        settings = read_resolved(Path(os.environ["CUPOLA_SETTINGS"]))
         lock = _hold(settings.data_dir / "cell")
+    except KeyError:
+        _log.error("CUPOLA_SETTINGS is not set: it names the settings.json in the run directory; use `cupola up`")
+        return 1
     except (ConfigError, AlreadyRunning) as error:
         _log.error("%s", error)
         return 1

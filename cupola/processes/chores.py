@@ -1,0 +1,50 @@
+"""What the platform does again and again on its own behalf: sweeping, pruning, forgetting."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select, union_all
+
+from cupola import clock
+from cupola.blobs.store import LocalStore
+from cupola.config import Settings
+from cupola.jobs.periodic import Chore
+from cupola.logs.ring import Ring
+from cupola.store import jobs
+from cupola.store.apps import buildpack_caches
+from cupola.store.database import Database
+from cupola.store.platform import audit_events, buildpacks
+from cupola.store.staging import droplets, packages
+
+__all__ = ["chores"]
+
+_DAY = 86_400
+_BLOB_GRACE = 3600.0
+"""Seconds in which whoever stored a blob commits its reference."""
+
+
+def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring) -> Mapping[str, Chore]:
+    """Name to chore. All of them are safe to run again, and to be killed."""
+
+    def sweep_blobs() -> None:
+        # The references are read after the blobs that may go are old enough, so none of them can gain one unseen.
+        with database.read() as tx:
+            referenced = union_all(
+                *(select(table.c.digest) for table in (packages, droplets, buildpacks, buildpack_caches))
+            )
+            keep = {digest for digest in tx.scalars(referenced) if digest}
+        blobs.sweep(keep, _BLOB_GRACE)
+
+    def prune() -> None:
+        now = clock.micros()
+        with database.write() as tx:
+            jobs.prune(tx, now - 90 * _DAY * 1_000_000)
+            tx.run(delete(audit_events).where(audit_events.c.created_at < now - 31 * _DAY * 1_000_000))
+
+    def forget_logs() -> None:
+        ring.expire(7.0 * _DAY)
+
+    return {
+        "sweep blobs": Chore(1800, sweep_blobs),
+        "prune jobs and events": Chore(_DAY / 4, prune),
+        "forget old logs": Chore(_DAY / 4, forget_logs),
+    }
