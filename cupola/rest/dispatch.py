@@ -307,13 +307,8 @@ def _request_id(headers: Mapping[str, str]) -> str:
 
 
 async def _read_body(receive: Callable[[], Awaitable[AsgiMessage]]) -> bytes:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    if not message.get("more_body"):
-        return bytes(message.get("body", b""))
-    parts, size = [message.get("body", b"")], len(message.get("body", b""))
-    while message.get("more_body"):
+    parts, size, more = [], 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
@@ -321,7 +316,8 @@ async def _read_body(receive: Callable[[], Awaitable[AsgiMessage]]) -> bytes:
         size += len(parts[-1])
         if size > MAX_BODY:
             raise CloudError(1004, "CF-BadRequest", 413, f"Bad request: the body is larger than {MAX_BODY} bytes")
-    return b"".join(parts)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _respond(send: Send, method: str, reply: Reply, request_id: str, actor_guid: str) -> None:
