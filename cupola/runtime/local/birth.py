@@ -136,12 +136,15 @@ def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) ->
     again = [[path, path] for path in shared if path.startswith("/tmp/")]  # noqa: S108 - a place inside the instance
     for host, inside in (*again, *launch["binds"]):
         target = root + inside
+        if inside == host and host.startswith("/usr/"):
+            continue
         if os.path.isdir(host):
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "a", encoding="utf-8"):
-                pass
+            if not os.path.exists(target):
+                with open(target, "w", encoding="utf-8"):
+                    pass
         stack.bind_read_only(host, target)
     size = launch["shm_bytes"]
     kernel.mount("tmpfs", root + "/dev/shm", "tmpfs", nosuid, f"mode=1777,size={size}")

@@ -108,6 +108,8 @@ class Launcher:
         files = directory / "files"
         container = entry.container
         uid = self._vcap(entry)
+        if plan is not None and self._namespaced:
+            self._make_places([inside for _host, inside in plan.read_only_mounts])
         programs = []
         for number, program in enumerate(container.programs):
             pipes = [str(directory / f"{name}.{number}") for name in ("out", "err")]
@@ -139,6 +141,15 @@ class Launcher:
         descriptor = os.open(directory / "launch.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def _make_places(self, inside: list[str]) -> None:
+        """Empty files in the shared /etc, on which what a staging inherits can be mounted."""
+        for path in inside:
+            if path.startswith("/etc/"):
+                place = self._root / "etc" / path.removeprefix("/etc/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.exists():
+                    place.mkdir() if os.path.isdir(path) else place.touch(mode=0o644)
 
     def _home(self, files: Path) -> str:
         return "/home/vcap" if self._namespaced else str(files / "home" / "vcap")
