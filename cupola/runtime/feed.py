@@ -131,8 +131,9 @@ class _Session:
             rung.cancel()
             asked.cancel()
         self._wake.clear()
-        # Several changes made at once travel together.
-        await asyncio.sleep(0.005)
+        # Several changes made at once travel together. Longer than the router's pause, so that a route is withdrawn
+        # before the instance behind it is stopped.
+        await asyncio.sleep(0.03)
 
     def _compute(self, revision: int) -> Desired:
         with self._database.read() as tx:
