@@ -210,13 +210,13 @@ def _is_canary_step(deployment: Row[Any]) -> bool:
 
 
 def _target(deployment: Row[Any]) -> int:
-    total: int = deployment.original_instances
+    total = int(deployment.original_instances)
     if not _is_canary_step(deployment):
         return total
     steps = _steps(deployment)
     if not steps:
         return min(1, total)
-    return min(total, max(1, round(total * steps[deployment.canary_step - 1]["instance_weight"] / 100)))
+    return int(min(total, max(1, round(total * steps[deployment.canary_step - 1]["instance_weight"] / 100))))
 
 
 def _back(tx: Tx, deployment: Row[Any], new: Row[Any], old: list[Row[Any]]) -> bool:

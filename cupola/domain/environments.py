@@ -26,7 +26,8 @@ def uris(tx: Tx, app_guids: Collection[str]) -> dict[str, list[str]]:
         .where(destinations.c.app_guid.in_(list(app_guids)))
     )
     found: dict[str, set[str]] = {}
-    for app_guid, host, path, port, domain in tx.all(statement):
+    for row in tx.all(statement):
+        app_guid, host, path, port, domain = tuple(row)
         name = f"{host}.{domain}" if host else domain
         found.setdefault(app_guid, set()).add(f"{name}:{port}" if port else name + path)
     return {app_guid: sorted(one) for app_guid, one in found.items()}

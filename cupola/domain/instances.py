@@ -45,8 +45,9 @@ def _by_index(tx: Tx, process: Row[Any]) -> dict[int, Row[Any]]:
     # During a restart an index may have an instance of the old version beside the new one.
     found: dict[int, Row[Any]] = {}
     for row in tx.all(select(instances).where(instances.c.process_guid == process.guid)):
-        if row.index not in found or row.version == process.version:
-            found[row.index] = row
+        index: int = row._mapping["index"]
+        if index not in found or row.version == process.version:
+            found[index] = row
     return found
 
 

@@ -172,7 +172,7 @@ def _endpoint(target: Row[Any], instance: Row[Any], process: Row[Any], tags: dic
         app_guid=process.app_guid,
         process_guid=process.guid,
         instance_guid=instance.instance_guid,
-        index=instance.index,
+        index=instance._mapping["index"],
         shown=f"{instance.host}:{external}" if instance.host and external else "",
         protocol=target.protocol or "http1",
         tags=tags,
