@@ -97,7 +97,7 @@ class Cell:
         self.reconciler.adopt(found)
         _log.info("cell %s runs in mode %s and adopted %d instances", self.cell_id, self.engine.mode, len(found))
         work = [
-            asyncio.create_task(self.reconciler.run(lambda: ready_file.write_text(self.engine.mode))),
+            asyncio.create_task(self.reconciler.run(self._tell_ready)),
             asyncio.create_task(self._stay_connected()),
             asyncio.create_task(stop.wait()),
         ]
@@ -118,6 +118,9 @@ class Cell:
             await self.reconciler.close()
             await self.engine.close()
             self.spool.close()
+
+    def _tell_ready(self) -> None:
+        (self.settings.run_dir / "cell.ready").write_text(self.engine.mode)
 
     async def _drained(self) -> None:
         while self.outbox.pending or self.spool.pending:  # noqa: ASYNC110 - two counters of other modules, for two seconds

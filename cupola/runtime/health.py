@@ -19,34 +19,33 @@ async def check(health: HealthCheck, address: Address) -> str | None:
     if health.type == "process" or not ports:
         return None
     if health.type == "port":
-        for internal, port in ports:
-            failure = await _tcp(address.check_host, port, internal, timeout)
+        for _internal, port in ports:
+            failure = await _tcp(address.check_host, port, timeout)
             if failure:
                 return failure
         return None
-    internal, port = ports[0]
+    port = ports[0][1]
     return await _http(address.check_host, port, health.endpoint or "/", timeout)
 
 
-async def _tcp(host: str, port: int, internal: int, timeout: float) -> str | None:
+async def _tcp(host: str, port: int, seconds: float) -> str | None:
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             _reader, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return f"failed to make TCP connection to {host}:{port}: timed out after {timeout:.2f} seconds"
+        return f"failed to make TCP connection to {host}:{port}: timed out after {seconds:.2f} seconds"
     except OSError:
         return f"failed to make TCP connection to {host}:{port}: connection refused"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-    del internal
     return None
 
 
-async def _http(host: str, port: int, path: str, timeout: float) -> str | None:
+async def _http(host: str, port: int, path: str, seconds: float) -> str | None:
     start = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             for _ in range(_REDIRECTS):
                 status, location = await _get(host, port, path)
                 if status not in (301, 302, 303, 307, 308) or not location:
@@ -54,7 +53,7 @@ async def _http(host: str, port: int, path: str, timeout: float) -> str | None:
                 target = urlsplit(urljoin(f"http://{host}:{port}{path}", location))
                 path = (target.path or "/") + (f"?{target.query}" if target.query else "")
     except TimeoutError:
-        return f"failed to make HTTP request to '{path}' on port {port}: timed out after {timeout:.2f} seconds"
+        return f"failed to make HTTP request to '{path}' on port {port}: timed out after {seconds:.2f} seconds"
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         words = "connection refused" if isinstance(error, ConnectionRefusedError) else "connection closed"
         return f"failed to make HTTP request to '{path}' on port {port}: {words}"

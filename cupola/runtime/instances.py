@@ -211,10 +211,9 @@ class Monitor:
         now = asyncio.get_running_loop().time
         start = now()
         timeout = self._liveness.timeout or 60.0
-        attempts = 0
-        for wait in itertools.chain((min(wait, self._poll) for wait in _FIRST), itertools.repeat(self._poll)):
+        waits = itertools.chain((min(wait, self._poll) for wait in _FIRST), itertools.repeat(self._poll))
+        for attempts, wait in enumerate(waits, 1):
             problem = await check(self._liveness, self._slot.address)
-            attempts += 1
             if problem is None:
                 return None
             took = now() - start

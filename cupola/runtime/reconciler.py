@@ -331,7 +331,7 @@ class Reconciler:
         if slot.monitor is not None and not slot.made:
             # Being made: it cannot be interrupted, but it does not take long.
             with contextlib.suppress(asyncio.CancelledError):
-                while not slot.made and container.guid in self._by_guid and not slot.monitor.done():
+                while not slot.made and container.guid in self._by_guid and not slot.monitor.done():  # noqa: ASYNC110 - three things end this wait
                     await asyncio.sleep(0.02)
         if slot.monitor is not None:
             slot.monitor.cancel()
@@ -415,7 +415,7 @@ class Reconciler:
             *(self._stop(slot) for slot in slots), *(self.tasks.cancel(key) for key in self.tasks.running())
         )
         deadline = asyncio.get_running_loop().time() + self._grace + 10
-        while (self._by_guid or self.tasks.running()) and asyncio.get_running_loop().time() < deadline:
+        while (self._by_guid or self.tasks.running()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - many things end this wait
             await asyncio.sleep(0.02)
         while self._work and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait(set(self._work), timeout=1)
@@ -429,7 +429,7 @@ class Reconciler:
         await asyncio.gather(*work, return_exceptions=True)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]  # every caller passes a coroutine
+        task: asyncio.Task[None] = asyncio.create_task(work)
         self._work.add(task)
         task.add_done_callback(self._done)
         return task

@@ -75,7 +75,7 @@ class Tasks:
         self._running[desired.guid] = task
         cell = self._owner.cell_id
         async with gate:
-            if task.cancelled:
+            if self._is_cancelled(task):
                 self._finish(task, 255, "task was cancelled", "")
                 return
             self._owner.say(container, f"Cell {cell} creating container for instance {container.guid}")
@@ -95,8 +95,12 @@ class Tasks:
         task.made = True
         self._outbox.put(TaskStarted(desired.guid, clock.micros()))
         self._arm(task)
-        if task.cancelled:
+        if self._is_cancelled(task):
             await self._engine.stop(container.guid, 0)
+
+    def _is_cancelled(self, task: _Running) -> bool:
+        # A method, because it changes while others run.
+        return task.cancelled
 
     def _arm(self, task: _Running) -> None:
         if task.container.timeout > 0:

@@ -88,7 +88,7 @@ def choice(request: pytest.FixtureRequest, settings: Settings) -> probe.Choice:
         pytest.skip(f"mode {request.param} needs {'root' if request.param == 'root' else 'an ordinary user'}")
     try:
         return probe.choose(request.param, settings.data_dir)
-    except Exception as error:  # noqa: BLE001 - the reason is what the skip is to say
+    except Exception as error:
         pytest.skip(str(error))
 
 
@@ -136,5 +136,3 @@ async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
             raise AssertionError("waited in vain")
         await asyncio.sleep(0.01)
     return value
-
-

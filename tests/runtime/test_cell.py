@@ -76,6 +76,9 @@ class Controller:
         found = [body.instance for body in self.bodies(InstanceChanged) if body.instance.index == index]
         return found[-1] if found else None
 
+    def instance_guids(self) -> list[str]:
+        return [instance.instance_guid for instance in self.actual.instances] if self.actual else []
+
     def is_running(self, index: int = 0) -> bool:
         latest = self.latest(index)
         return latest is not None and latest.state == "RUNNING" and latest.routable
@@ -143,7 +146,9 @@ async def test_an_app_is_started_scaled_terminated_and_stopped(settings: Setting
                 assert connection.makefile("rb").read().endswith(b"0")
             two = wanted(droplet, instances=2)
             assert controller.peer is not None
-            await controller.peer.send("desired.delta", DesiredDelta(controller.desired.revision, 77, set_processes=[two]))
+            await controller.peer.send(
+                "desired.delta", DesiredDelta(controller.desired.revision, 77, set_processes=[two])
+            )
             controller.desired = Desired(77, [two], [])
             await until(lambda: controller.is_running(1))
             await controller.peer.send("desired.delta", DesiredDelta(77, 78, terminate=[first.instance_guid]))
@@ -187,17 +192,17 @@ async def test_instances_survive_the_cell_and_are_adopted(settings: Settings, mo
         await until(controller.is_running)
         first = controller.latest()
         assert first is not None
+        connections: list[int] = []
         for number in (signal.SIGKILL, signal.SIGTERM):
             await end(cell, number)
             port = first.ports[0].external
             with socket.create_connection(("127.0.0.1", port), 5):
                 pass
-            before = controller.connections
+            connections.append(controller.connections)
             controller.actual = None
             cell = start_cell(settings)
-            await until(lambda before=before: controller.connections > before and controller.actual is not None)
-            assert controller.actual is not None
-            assert [instance.instance_guid for instance in controller.actual.instances] == [first.instance_guid]
+            await until(lambda: controller.connections > connections[-1] and controller.actual is not None)
+            assert controller.instance_guids() == [first.instance_guid]
             await until(controller.is_running)
         await end(cell, signal.SIGTERM)
         assert controller.bodies(InstanceCrashed) == []
@@ -214,7 +219,12 @@ async def test_tasks_run_once_and_their_ends_are_told(settings: Settings, mode: 
         cell = start_cell(settings)
         try:
             await until(lambda: controller.peer is not None)
-            tasks = [task("good", "echo ran"), task("bad", "exit 2"), task("slow", "sleep 100", 0.5), task("long", "sleep 100")]
+            tasks = [
+                task("good", "echo ran"),
+                task("bad", "exit 2"),
+                task("slow", "sleep 100", 0.5),
+                task("long", "sleep 100"),
+            ]
             await controller.want([], tasks)
             await until(lambda: len(controller.bodies(TaskFinished)) == 3)
             await controller.want([], tasks[:3])
@@ -248,7 +258,10 @@ async def test_an_app_that_never_listens_and_one_that_sickens_crash(settings: Se
             await controller.want([sick])
             await until(lambda: controller.bodies(InstanceCrashed))
             crash = controller.bodies(InstanceCrashed)[0]
-            assert "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/'" in crash.exit_description
+            assert (
+                "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/'"
+                in crash.exit_description
+            )
             assert "received status code 500" in crash.exit_description
         finally:
             await end(cell, signal.SIGTERM)

@@ -34,7 +34,12 @@ async def opened(
     settings: Settings, choice: probe.Choice, launcher: Path, recorder: Recorder
 ) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(
-        settings, choice.mode, cgroups=choice.groups, overlay=choice.overlay, landlock=choice.landlock, launcher=launcher
+        settings,
+        choice.mode,
+        cgroups=choice.groups,
+        overlay=choice.overlay,
+        landlock=choice.landlock,
+        launcher=launcher,
     )
     await engine.open(recorder)
     try:
@@ -55,7 +60,9 @@ async def test_an_app_runs_in_its_directory_and_its_lines_and_status_arrive(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:
     async with opened(settings, choice, launcher, recorder) as engine:
-        one = container(droplet, "cat hello.txt; echo; echo problem >&2; pwd; echo $PORT $CF_INSTANCE_INDEX; exit 3", index=2)
+        one = container(
+            droplet, "cat hello.txt; echo; echo problem >&2; pwd; echo $PORT $CF_INSTANCE_INDEX; exit 3", index=2
+        )
         steps: list[str] = []
         address = await engine.create(one, steps.append)
         await until(lambda: one.guid in recorder.exits)
@@ -98,7 +105,9 @@ async def test_instances_do_not_share_files(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:
     async with opened(settings, choice, launcher, recorder) as engine:
-        await run_to_end(engine, recorder, container(droplet, "echo changed > hello.txt && echo wrote $(cat hello.txt)"))
+        await run_to_end(
+            engine, recorder, container(droplet, "echo changed > hello.txt && echo wrote $(cat hello.txt)")
+        )
         await run_to_end(engine, recorder, container(droplet, "echo read $(cat hello.txt)"))
         assert "wrote changed" in recorder.text()
         assert "read hello" in recorder.text()
@@ -109,7 +118,9 @@ async def test_sigterm_is_forwarded_and_what_ignores_it_is_killed(
 ) -> None:
     async with opened(settings, choice, launcher, recorder) as engine:
         polite = container(droplet, "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done")
-        stubborn = container(droplet, "trap '' TERM; echo stubborn-up; (setsid sleep 1000 &); while :; do sleep 0.05; done")
+        stubborn = container(
+            droplet, "trap '' TERM; echo stubborn-up; (setsid sleep 1000 &); while :; do sleep 0.05; done"
+        )
         await engine.create(polite, lambda _: None)
         await engine.create(stubborn, lambda _: None)
         await until(lambda: "stubborn-up" in recorder.text() and "\nup" in "\n" + recorder.text())
@@ -123,7 +134,9 @@ async def test_programs_of_a_container_end_together(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:
     async with opened(settings, choice, launcher, recorder) as engine:
-        main = Program(name="", command="echo main $MEMORY_LIMIT; exec sleep 1000", source="APP/PROC/WEB", memory_mb=100)
+        main = Program(
+            name="", command="echo main $MEMORY_LIMIT; exec sleep 1000", source="APP/PROC/WEB", memory_mb=100
+        )
         side = Program(name="agent", command="sleep 0.3; exit 5", source="APP/PROC/WEB/SIDECAR/AGENT", memory_mb=28)
         one = container(droplet, "", programs=[main, side])
         await run_to_end(engine, recorder, one)
@@ -148,7 +161,12 @@ async def test_a_second_engine_adopts_running_instances_and_learns_of_ended_ones
     stays = container(droplet, "while :; do echo tick; sleep 0.1; done")
     ends = container(droplet, "sleep 0.5; exit 9")
     first = LocalEngine(
-        settings, choice.mode, cgroups=choice.groups, overlay=choice.overlay, landlock=choice.landlock, launcher=launcher
+        settings,
+        choice.mode,
+        cgroups=choice.groups,
+        overlay=choice.overlay,
+        landlock=choice.landlock,
+        launcher=launcher,
     )
     await first.open(Recorder())
     for one in (stays, ends):
@@ -157,7 +175,12 @@ async def test_a_second_engine_adopts_running_instances_and_learns_of_ended_ones
     await first.close()
     await until(lambda: (record / "exit.new").read_bytes())
     second = LocalEngine(
-        settings, choice.mode, cgroups=choice.groups, overlay=choice.overlay, landlock=choice.landlock, launcher=launcher
+        settings,
+        choice.mode,
+        cgroups=choice.groups,
+        overlay=choice.overlay,
+        landlock=choice.landlock,
+        launcher=launcher,
     )
     found = await second.open(recorder)
     try:

@@ -80,18 +80,28 @@ def test_an_index_that_was_given_up_stays_down_until_the_version_changes() -> No
 
 def test_what_has_no_room_is_refused_with_cloud_foundrys_words() -> None:
     tight = Capacity(memory_mb=150, containers=100)
-    assert steps([process("a", 2)], [], capacity=tight) == [Start("a", 0), Refuse("a", 1, "insufficient resources: memory")]
+    assert steps([process("a", 2)], [], capacity=tight) == [
+        Start("a", 0),
+        Refuse("a", 1, "insufficient resources: memory"),
+    ]
     one = Capacity(memory_mb=1000, containers=1)
     assert steps([process("a", 2)], [], capacity=one)[1] == Refuse("a", 1, "insufficient resources: containers")
 
 
 def test_tasks_start_once_and_end_when_they_are_not_wanted() -> None:
     wanted = {"new": task("new"), "runs": task("runs"), "done": task("done")}
-    running = [TaskSlot("runs", 10), TaskSlot("done", finished=True), TaskSlot("old", 10), TaskSlot("ending", stopping=True)]
+    running = [
+        TaskSlot("runs", 10),
+        TaskSlot("done", finished=True),
+        TaskSlot("old", 10),
+        TaskSlot("ending", stopping=True),
+    ]
     assert steps([], [], tasks=wanted, task_slots=running) == [StopTask("old"), StartTask("new")]
 
 
-@pytest.mark.parametrize(("count", "delay"), [(1, 0), (2, 0), (3, 30), (4, 60), (7, 480), (8, 960), (199, 960), (200, None)])
+@pytest.mark.parametrize(
+    ("count", "delay"), [(1, 0), (2, 0), (3, 30), (4, 60), (7, 480), (8, 960), (199, 960), (200, None)]
+)
 def test_restarts_wait_as_diego_does(count: int, delay: float | None) -> None:
     assert restart_delay(count) == delay
 
@@ -110,7 +120,9 @@ SLOTS = st.lists(
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers(0, 5)), SLOTS)
-def test_following_the_plan_leads_to_what_is_wanted_and_then_to_nothing_more(counts: dict[str, int], slots: list[Slot]) -> None:
+def test_following_the_plan_leads_to_what_is_wanted_and_then_to_nothing_more(
+    counts: dict[str, int], slots: list[Slot]
+) -> None:
     desired = {guid: process(guid, count) for guid, count in counts.items()}
     world = {(slot.process_guid, slot.index): slot for slot in slots}
     for step in plan(desired, {}, world.values(), [], frozenset(), ROOM, 1000).steps:

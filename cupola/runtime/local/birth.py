@@ -7,8 +7,6 @@ seccomp hold it), `search` (whether it needs to pass through directories of the 
 cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds).
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import contextlib
 import os
 import resource
@@ -133,7 +131,7 @@ def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) ->
     kernel.mount(files + "/tmp", root + "/tmp", "", kernel.MS_BIND)
     stack.remount(root + "/tmp", nosuid)
     # What lies below /tmp on the host was covered just now.
-    again = [[path, path] for path in shared if path.startswith("/tmp/")]  # noqa: S108 - a place inside the instance
+    again = [[path, path] for path in shared if path.startswith("/tmp/")]
     for host, inside in (*again, *launch["binds"]):
         target = root + inside
         if inside == host and host.startswith("/usr/"):

@@ -3,8 +3,6 @@
 The cache holds `<digest>/` per droplet, complete when it has that name. It is bounded by `keep`.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import contextlib
 import fcntl
 import os
@@ -45,7 +43,7 @@ class Droplets:
         try:
             new.mkdir(mode=0o755)
             with tarfile.open(archive, "r:*") as tar:
-                tar.extractall(new, filter=_filter)
+                tar.extractall(new, filter=_filter)  # noqa: S202 - the filter keeps every member inside
             make_layout(new)
             if self._owner >= 0:
                 chown_tree(new, self._owner)
@@ -73,7 +71,7 @@ def _filter(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
     # Links may point to places inside the container that do not exist here (a link to /usr/bin/python3 is common).
     parent = os.path.realpath(os.path.join(path, os.path.dirname(member.name)))
     if member.issym() and os.path.commonpath((parent, os.path.realpath(path))) == os.path.realpath(path):
-        return member.replace(uid=None, gid=None, uname=None, gname=None, deep=False)
+        return member.replace(uid=os.getuid(), gid=os.getgid(), uname="", gname="", deep=False)
     filtered = tarfile.data_filter(member, path)
     return filtered.replace(mode=(member.mode & 0o777) | 0o600, deep=False) if filtered.isreg() else filtered
 

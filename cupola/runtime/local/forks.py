@@ -14,6 +14,8 @@ from cupola.runtime.engine import EngineError
 
 __all__ = ["Forks"]
 
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+
 
 class Forks:
     """One spawner process at a time. `configuration` is that of `stack.prepare`."""
@@ -34,8 +36,7 @@ class Forks:
     async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {key: value for key, value in os.environ.items() if key in ("PATH", "PYTHONPATH", "LANG", "HOME")}
-        package_root = str(Path(__file__).resolve().parents[3])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, environment.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_PACKAGE_ROOT, environment.get("PYTHONPATH"))))
         # -S: nothing of the site packages is needed, and every instance's init shares this memory.
         command = [
             sys.executable,

@@ -7,8 +7,6 @@ The exit record (file `exit.new`) is JSON: `statuses` ([index of the program, st
 `killed`. It is written through a descriptor, because the init cannot reach the directory by name.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import contextlib
 import json
 import os

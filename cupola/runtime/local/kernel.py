@@ -4,8 +4,6 @@ Every function raises OSError with the call's name. Numbers are the kernel's ABI
 have one number everywhere.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import ctypes
 import os
 import platform

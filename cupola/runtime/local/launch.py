@@ -1,7 +1,5 @@
 """How an instance is started, as data: its files, its environment, and launch.json for the fork that makes it."""
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import json
 import os
 import sys
@@ -192,7 +190,7 @@ class Launcher:
     ) -> tuple[list[str], dict[str, str]]:
         home = self._home(files)
         container = entry.container
-        tmp = "/tmp" if self._namespaced else str(files / "tmp")  # noqa: S108 - the instance's own
+        tmp = "/tmp" if self._namespaced else str(files / "tmp")
         env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "en_US.UTF-8" if os.path.exists("/usr/lib/locale/locale-archive") else "C.UTF-8",

@@ -1,7 +1,5 @@
 """What instances use: from their control groups, else summed over their processes."""
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Rules: reference/app-runtime.md section 11.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import asyncio
 import contextlib
 import os

@@ -3,8 +3,6 @@
 `choose` picks the mode for a cell; `report` says for `cupola doctor` what is missing, what follows and what helps.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import hashlib
 import json
 import os

@@ -8,8 +8,6 @@ out.N, err.N     FIFOs of program N
 files/           its own files: home/vcap and tmp, or upper and work of the overlay
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import contextlib
 import json
 import os

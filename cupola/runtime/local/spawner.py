@@ -5,8 +5,6 @@ socket with `{"guid", "pid", "start"}` or `{"guid", "error"}`. It ends with the 
 library and `kernel`, because its memory is every instance's memory.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import contextlib
 import gc
 import json

@@ -3,8 +3,6 @@
 It is built once per spawner, in its private mount namespace; each instance gets a copy of the mounts.
 """
 
-# ruff: noqa: PTH - paths are plain strings here: this runs in forks, and at every start
-
 import os
 import shutil
 from typing import Any
@@ -38,18 +36,18 @@ def build_etc(target: str) -> None:
                 shutil.copyfile(source, copy)
         except (OSError, shutil.Error):
             continue  # a file that the platform's user may not read is not for instances either
-    _write(target, "passwd", _PASSWD)
-    _write(target, "group", _GROUP)
+    _write(target, "passwd", _USERS)
+    _write(target, "group", _GROUPS)
     _write(target, "hosts", _read("/etc/hosts") or "127.0.0.1 localhost\n::1 localhost\n")
     _write(target, "resolv.conf", _read("/etc/resolv.conf"))
     os.makedirs(os.path.join(target, "cf-service-bindings"), exist_ok=True)
 
 
-_PASSWD = """root:x:0:0:root:/root:/bin/bash
+_USERS = """root:x:0:0:root:/root:/bin/bash
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 vcap:x:2000:2000:vcap:/home/vcap:/bin/bash
 """
-_GROUP = """root:x:0:
+_GROUPS = """root:x:0:
 tty:x:5:
 nogroup:x:65534:
 vcap:x:2000:
