@@ -32,5 +32,7 @@ def format_api(value: int) -> str:
 
 def parse_api(text: str) -> int:
     """The reverse of `format_api`; raises ValueError for any other form (contract: limits.json, filters)."""
+    if len(text) != len("YYYY-MM-DDThh:mm:ssZ"):
+        raise ValueError(f"not of the form YYYY-MM-DDThh:mm:ssZ: {text[:40]}")
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000

@@ -303,14 +303,15 @@ def _label(resource: Resource, requirement: Requirement, name: str, values: dict
 
 
 def parameters(listing: Listing) -> list[str]:
-    """The list parameters that this list takes."""
+    """The list parameters that this list takes, those that leave out (`name[not]`) at the end."""
     names = listing.resource.parameters
+    names += [f"{filter_.name}[not]" for filter_ in listing.resource.filters if filter_.excludes]
     if not listing.includes:
         names = [name for name in names if name != "include"]
     if listing.filters is None:
         return names
     own = {filter_.name for filter_ in listing.resource.filters}
-    return [name for name in names if name not in own or name in listing.filters]
+    return [name for name in names if name.removesuffix("[not]") not in {*own} - {*listing.filters}]
 
 
 def included_for_one(

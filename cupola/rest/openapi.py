@@ -211,6 +211,10 @@ def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     for name in listing.parameters(operation.listing):
         if name in filters:
             yield from _filter(filters[name])
+        elif name.endswith("[not]"):
+            yield _comma_list(
+                name, {"type": "string"}, f"Leave out these {name.removesuffix('[not]').replace('_', ' ')}."
+            )
         elif name == "include":
             yield _include([include.name for include in resource.includes])
         elif name in resource.timestamps:
@@ -262,8 +266,6 @@ def _filter(filter_: Filter) -> Iterator[dict[str, Any]]:
         yield _parameter(filter_.name, value, filter_.doc or f"Filter by {noun}.")
     else:
         yield _comma_list(filter_.name, value, filter_.doc or f"Filter by {noun}: any of these.")
-    if filter_.excludes:
-        yield _comma_list(f"{filter_.name}[not]", value, f"Leave out these {noun}.")
 
 
 def _include(names: Sequence[str]) -> dict[str, Any]:

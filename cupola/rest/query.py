@@ -38,7 +38,10 @@ class Requirement:
 
 
 class Query:
-    """The parameters of one request. `status` 400 or 422 is how this operation answers a bad one."""
+    """The parameters of one request. `status` 400 or 422 is how this operation answers a bad one.
+
+    `allowed` may hold names with brackets (`target_guids[not]`); times and `fields` take brackets without that.
+    """
 
     def __init__(self, raw: bytes, allowed: Sequence[str], *, status: int | None = 400) -> None:
         self.pairs: dict[str, str] = {}
@@ -54,10 +57,10 @@ class Query:
 
     def _refuse_unknown(self, allowed: Sequence[str]) -> None:
         names = set(allowed)
-        unknown = [key for key in self.pairs if key.partition("[")[0] not in names and key not in names]
+        unknown = [key for key in self.pairs if key not in names and not _bracketed(key, names)]
         if unknown:
             shown = ", ".join(f"'{name}'" for name in unknown)
-            valid = ", ".join(f"'{name}'" for name in allowed)
+            valid = ", ".join(f"'{name}'" for name in allowed if "[" not in name)
             raise self.bad(f"Unknown query parameter(s): {shown}. Valid parameters are: {valid}")
 
     def bad(self, detail: str) -> CloudError:
@@ -90,20 +93,17 @@ class Query:
         """(page, per_page) within their limits. `perPage` works as well."""
         page = self._positive("page", 1)
         name = "per_page" if "per_page" in self.pairs else "perPage"
-        try:
-            per_page = int(self.pairs.get(name, "50"))
-        except ValueError:
-            per_page = 0
+        per_page = _number(self.pairs.get(name, "50"))
         if not 1 <= per_page <= 5000:
             raise self.bad("Per page must be between 1 and 5000")
         return page, per_page
 
     def _positive(self, name: str, default: int) -> int:
-        text = self.pairs.get(name, str(default))
+        number = _number(self.pairs.get(name, str(default)))
         # A page number that a database cannot count to is refused rather than passed on.
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) < 2**40:
+        if not 1 <= number < 2**40:
             raise self.bad(f"{humanized(name)} must be a positive integer")
-        return int(text)
+        return number
 
     def order(self, allowed: Iterable[str]) -> tuple[str, bool] | None:
         """(column, descending) of order_by, or None."""
@@ -123,8 +123,8 @@ class Query:
             base, bracket, rest = key.partition("[")
             if base != name:
                 continue
-            operator = rest.removesuffix("]") if bracket else ""
-            if bracket and operator not in OPERATORS:
+            operator = rest.removesuffix("]")
+            if bracket and (operator not in OPERATORS or not rest.endswith("]")):
                 raise self.bad(f"{humanized(name)} Invalid relational operator: '{operator}'")
             parts = value.split(",")
             if operator and len(parts) > 1:
@@ -169,6 +169,16 @@ class Query:
             f"{quote(key, safe='')}={quote(str(pairs[key]), safe='')}" for key in sorted(pairs) if key != "perPage"
         )
         return f"{path}?{'&'.join(parts)}"
+
+
+def _bracketed(key: str, names: set[str]) -> bool:
+    base, bracket, _ = key.partition("[")
+    return bool(bracket) and base in names and (base == "fields" or base.endswith("_ats"))
+
+
+def _number(text: str) -> int:
+    """A number in plain digits, or 0 for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
 
 
 def parse_selector(text: str) -> list[Requirement]:
