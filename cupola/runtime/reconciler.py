@@ -92,6 +92,7 @@ class Reconciler:
         self._slots: dict[tuple[str, int], InstanceSlot] = {}
         self._by_guid: dict[str, InstanceSlot] = {}
         self._terminate: set[str] = set()
+        self._surplus: list[InstanceSlot] = []
         self._informed = False
         self._stopping = False
         self._wake = asyncio.Event()
@@ -139,8 +140,11 @@ class Reconciler:
 
     def actual(self) -> Actual:
         """Everything there is, for `actual.full`."""
-        instances = {id(slot): slot.report() for slot in (*self._slots.values(), *self._by_guid.values())}
-        return Actual(self.cell_id, self._outbox.last, list(instances.values()), self.tasks.running())
+        current = {id(slot) for slot in self._slots.values()}
+        # Those that are being stopped come first: the one in the slot is to win where both have one key.
+        stopping = [slot for slot in self._by_guid.values() if id(slot) not in current]
+        instances = [slot.report() for slot in (*stopping, *self._slots.values())]
+        return Actual(self.cell_id, self._outbox.last, instances, self.tasks.running())
 
     def metrics(self) -> list[InstanceMetrics]:
         """What the running instances use."""
@@ -178,7 +182,15 @@ class Reconciler:
         slot = InstanceSlot(self.cell_id, container.owner, container.index, container.version)
         slot.occupy(container, address, self._known_count(container))
         self._by_guid[container.guid] = slot
-        self._slots[container.owner, container.index] = slot
+        key = (container.owner, container.index)
+        other = self._slots.get(key)
+        # The cell died while one was being replaced by the other: the younger stays.
+        if other is not None and other.container is not None and other.container.created > container.created:
+            self._surplus.append(slot)
+            return
+        if other is not None:
+            self._surplus.append(other)
+        self._slots[key] = slot
 
     def _known_count(self, container: Container) -> int:
         crash = self._crashes.get(f"{container.owner}/{container.index}")
@@ -190,6 +202,9 @@ class Reconciler:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), patience if self.revision >= 0 else None)
         self._resume_monitors()
+        for slot in self._surplus:
+            self._begin_stop(slot)
+        self._surplus.clear()
         while True:
             self._wake.clear()
             again = self._reconcile()
@@ -227,8 +242,7 @@ class Reconciler:
             case Start(process_guid, index):
                 self._begin(self.desired[process_guid], index)
             case Stop(process_guid, index):
-                slot = self._slots.pop((process_guid, index))
-                self._spawn(self._stop(slot))
+                self._begin_stop(self._slots.pop((process_guid, index)))
             case Forget(process_guid, index):
                 self._slots.pop((process_guid, index))
                 self._forget_crash(process_guid, index)
@@ -320,14 +334,18 @@ class Reconciler:
                     )
                 )
 
-    async def _stop(self, slot: InstanceSlot) -> None:
-        container = slot.container
-        if container is None:
-            return
+    def _begin_stop(self, slot: InstanceSlot) -> None:
+        # Reported before its successor is: both have one key in the controller's table.
         slot.set_state("STOPPING")
         slot.routable = False
         slot.wanted = False
         self._report(slot)
+        self._spawn(self._stop(slot))
+
+    async def _stop(self, slot: InstanceSlot) -> None:
+        container = slot.container
+        if container is None:
+            return
         if slot.monitor is not None and not slot.made:
             # Being made: it cannot be interrupted, but it does not take long.
             with contextlib.suppress(asyncio.CancelledError):
@@ -410,10 +428,10 @@ class Reconciler:
     async def stop_all(self) -> None:
         """Stop every instance and task gracefully; nothing is started again."""
         self._stopping = True
-        slots = list(self._by_guid.values())
-        await asyncio.gather(
-            *(self._stop(slot) for slot in slots), *(self.tasks.cancel(key) for key in self.tasks.running())
-        )
+        for slot in list(self._by_guid.values()):
+            if slot.wanted:
+                self._begin_stop(slot)
+        await asyncio.gather(*(self.tasks.cancel(key) for key in self.tasks.running()))
         deadline = asyncio.get_running_loop().time() + self._grace + 10
         while (self._by_guid or self.tasks.running()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - many things end this wait
             await asyncio.sleep(0.02)

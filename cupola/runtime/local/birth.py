@@ -197,7 +197,7 @@ def _confine(launch: dict[str, Any], mode: str) -> init.Confine:
             os.setresuid(_VCAP, _VCAP, _VCAP)
         elif launch["uid"] >= 0:
             keep = [_DAC_READ_SEARCH] if launch["search"] else []
-            kernel.keep_capabilities(True)
+            kernel.keep_capabilities()
             os.setgroups([])
             os.setresgid(launch["uid"], launch["uid"], launch["uid"])
             os.setresuid(launch["uid"], launch["uid"], launch["uid"])

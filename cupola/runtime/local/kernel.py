@@ -160,9 +160,9 @@ def drop_capabilities(keep: Iterable[int] = ()) -> None:
         _prctl("ambient", 47, 2, capability)
 
 
-def keep_capabilities(on: bool) -> None:
-    """Whether permitted capabilities survive the change from user 0 to another."""
-    _prctl("keepcaps", 8, int(on))
+def keep_capabilities() -> None:
+    """From now on changes of the user leave the capabilities as they are, and access(2) counts them."""
+    _prctl("securebits", 28, 1 << 2)
 
 
 # System calls that no app needs and that have opened kernels before; the list is ours, in the spirit of Docker's.
