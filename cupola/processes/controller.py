@@ -39,6 +39,7 @@ from cupola.staging.loop import StagingLoop
 from cupola.store.database import Database, DatabaseProblem
 from cupola.store.listen import listen
 from cupola.store.migrate import upgrade
+from cupola.uaa.routes import application as uaa_application
 from cupola.uaa.service import Identity
 
 __all__ = ["Controller", "main"]
@@ -103,7 +104,7 @@ class Controller:
         """Serve until `stop`."""
         await asyncio.to_thread(self.prepare)
         api = App(OPERATIONS, self.services())
-        application = front.application(self.settings, api, self.identity.application(), self.ring, self.services())
+        application = front.application(self.settings, api, uaa_application(self.identity), self.ring, self.services())
         control = await wire.serve(self.settings.run_dir / "control.sock", self._tokens(), self._peer)
         server = _server(application, self.settings.run_dir / "api.sock")
         loops = self._loops()
