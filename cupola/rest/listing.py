@@ -2,7 +2,7 @@
 
 A statement is built once per shape (resource, list, kind of actor, parameters present, order) and kept; values are
 always bound. A page costs one statement, a second one for the count where the page does not tell it, and those of
-the resource's `related` and `includes`: never one per row.
+the resource's `related` and `includes`: never one per row. How deep pages are found is in rest/seek.py.
 """
 
 import threading
@@ -10,9 +10,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, asc, bindparam, desc, exists, func, not_, or_, select
+from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, exists, false, func, not_, or_, select
 from sqlalchemy.sql.elements import BindParameter
 
+from cupola.rest import seek
 from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
 from cupola.rest.resource import Filter, Include, Resource, World
@@ -23,6 +24,8 @@ __all__ = ["find", "include_into", "page_of", "pagination"]
 
 _SECOND = 1_000_000
 _MAX_SHAPES = 2000
+_NOTHING = object()
+"""A filter's value that no row can have."""
 
 
 class _Shapes:
@@ -67,15 +70,8 @@ def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
     resource, query = listing.resource, call.query
     number, per_page = query.page()
     wanted_includes = _wanted_includes(resource, listing, query)
-    statement, count, values = _statements(call, listing)
-    values = {**values, "page_limit": per_page, "page_offset": (number - 1) * per_page}
-    rows = call.tx.all(statement, values)
-    if rows and len(rows) < per_page:
-        total = (number - 1) * per_page + len(rows)
-    elif not rows and number == 1:
-        total = 0
-    else:
-        total = call.tx.scalar(count, values)
+    statements, values = _statements(call, listing)
+    rows, total = seek.rows(call.tx, statements, values, number, per_page, call.actor.guid)
     world = call.world(single=False)
     body: dict[str, Any] = {
         "pagination": pagination(query, url, number, per_page, total),
@@ -130,8 +126,9 @@ def include_into(
     return into
 
 
-def _kind(actor: Actor) -> tuple[bool, bool]:
-    return (actor.reads_everything, bool(actor.guid))
+def _kind(actor: Actor) -> tuple[bool, bool, bool, bool]:
+    """All that a `visible` function may look at, besides the guid that is bound."""
+    return actor.reads_everything, actor.reads_secrets, actor.is_admin, bool(actor.guid)
 
 
 def _actor_values(condition: ColumnElement[bool] | None, actor: Actor) -> dict[str, Any]:
@@ -142,7 +139,7 @@ def _base(resource: Resource) -> Select[Any]:
     return resource.columns() if resource.columns else select(resource.table)
 
 
-def _statements(call: Call[Any, Any], listing: Listing) -> tuple[Select[Any], Select[Any], dict[str, Any]]:
+def _statements(call: Call[Any, Any], listing: Listing) -> tuple[seek.Statements, dict[str, Any]]:
     resource, query, actor = listing.resource, call.query, call.actor
     order = query.order(listing.order_by or resource.order_by)
     conditions, shape, values = _conditions(resource, listing, query)
@@ -158,24 +155,22 @@ def _statements(call: Call[Any, Any], listing: Listing) -> tuple[Select[Any], Se
             where.append(listing.within(bindparam("parent")))
         if visible is not None:
             where.append(visible)
-        condition = and_(True, *where)
-        statement = _ordered(_base(resource), resource, order).where(condition)
-        statement = statement.limit(bindparam("page_limit")).offset(bindparam("page_offset"))
-        counted = _base(resource).where(condition).with_only_columns(func.count()).order_by(None)
-        known = (statement, counted)
+        statement = _base(resource).where(and_(True, *where))
+        # Without this, a statement that names its table in the result columns alone would count one row of nothing.
+        count = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+        # The listing is kept with its statements, so that no other object is given its id meanwhile.
+        known = (seek.Statements(statement, count, _order(resource, order)), listing)
         _shapes.put(key, known)
-    return known[0], known[1], values
+    return known[0], values
 
 
-def _ordered(statement: Select[Any], resource: Resource, order: tuple[str, bool] | None) -> Select[Any]:
+def _order(resource: Resource, order: tuple[str, bool] | None) -> list[tuple[Column[Any], bool]]:
     columns = resource.table.c
     if order is None:
-        return statement.order_by(*(columns[name] for name in resource.default_order))
+        return [(columns[name], False) for name in resource.default_order]
     name, descending = order
-    column = columns[resource.order_columns.get(name, name)]
-    direction = desc if descending else asc
     tie = columns["guid"] if "guid" in columns else columns[resource.key]
-    return statement.order_by(direction(column), direction(tie))
+    return [(columns[resource.order_columns.get(name, name)], descending), (tie, descending)]
 
 
 def _conditions(
@@ -209,6 +204,10 @@ def _apply(
         wanted = _wanted(filter_, query, filter_.name + suffix)
         if wanted is None:
             continue
+        if wanted is _NOTHING:
+            shape.append((filter_.name, suffix, "nothing"))
+            where.append(false())
+            continue
         bound: BindParameter[Any] = bindparam(
             f"{filter_.name}{'_not' if suffix else ''}", expanding=isinstance(wanted, list)
         )
@@ -231,7 +230,10 @@ def _wanted(filter_: Filter, query: Query, name: str) -> Any:
         value = query.get(name)
         if value is not None and filter_.choices and value not in filter_.choices:
             raise query.bad(_bad_choice(name, filter_.choices))
-        return filter_.convert(value) if value is not None and filter_.convert else value
+        if value is None or filter_.convert is None:
+            return value
+        converted = _converted(filter_.convert, [value])
+        return converted[0] if converted else _NOTHING
     listed = query.values(name)
     if listed is None:
         return None

@@ -13,7 +13,8 @@ from cupola.store.database import Tx
 __all__ = ["Filter", "Include", "Resource", "Visible", "World"]
 
 Visible = Callable[[Actor], ColumnElement[bool] | None]
-"""Which rows an actor may see: a condition that names the actor as bindparam("actor"), or None for all rows."""
+"""Which rows an actor may see: a condition that names the actor as bindparam("actor"), or None for all rows. Apart from
+that it may depend only on what kind of actor it is (reads_everything, reads_secrets, is_admin, anonymous or not)."""
 
 
 @dataclass

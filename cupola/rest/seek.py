@@ -1,0 +1,126 @@
+"""Finding the rows of a page, near the start of a list and far into it.
+
+Pages have numbers, and a number alone means counting rows (OFFSET), which takes longer the deeper the page is. So deep
+pages are found in two other ways: who walks through a list goes on from the row where the last page ended, and a page
+in the second half is counted from the end. Near the start, where it costs nothing, a page is always counted.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Row, Select, asc, bindparam, desc, tuple_
+from sqlalchemy.sql.elements import BindParameter
+
+from cupola.store.database import Tx
+
+__all__ = ["DEEP", "Statements", "rows"]
+
+DEEP = 1000
+"""Rows before a page from which on it is deep."""
+_BOOKMARK_SECONDS = 60.0
+_MAX_BOOKMARKS = 10_000
+
+Order = Sequence[tuple[Column[Any], bool]]
+"""Columns and whether they descend."""
+
+
+class Statements:
+    """The statements of one list in one shape: by number, from the end, from a row on, and how many there are."""
+
+    def __init__(self, statement: Select[Any], count: Select[Any], order: Order) -> None:
+        self.count = count
+        limited = statement.limit(bindparam("page_limit"))
+        offset: BindParameter[int] = bindparam("page_offset")
+        self.forward = limited.order_by(*_sorted(order)).offset(offset)
+        self.backward = limited.order_by(*_sorted([(column, not down) for column, down in order])).offset(offset)
+        self.after: Select[Any] | None = None
+        self.columns = [column for column, _ in order]
+        # Rows are compared as a whole, which needs one direction and values that are never NULL.
+        if len({down for _, down in order}) == 1 and not any(column.nullable for column in self.columns):
+            ends = tuple_(*(bindparam(f"seek_{at}", type_=column.type) for at, column in enumerate(self.columns)))
+            here = tuple_(*self.columns)
+            self.after = limited.order_by(*_sorted(order)).where(here < ends if order[0][1] else here > ends)
+
+
+def _sorted(order: Order) -> list[ColumnElement[Any]]:
+    return [desc(column) if down else asc(column) for column, down in order]
+
+
+class _Bookmarks:
+    """Where pages ended, for a minute; bounded. A lost one costs time only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[Any, tuple[float, dict[str, Any]]] = OrderedDict()
+
+    def get(self, key: Any) -> dict[str, Any] | None:
+        with self._lock:
+            found = self._known.get(key)
+        return found[1] if found is not None and found[0] > time.monotonic() else None
+
+    def put(self, key: Any, end: dict[str, Any]) -> None:
+        with self._lock:
+            self._known[key] = (time.monotonic() + _BOOKMARK_SECONDS, end)
+            self._known.move_to_end(key)
+            if len(self._known) > _MAX_BOOKMARKS:
+                self._known.popitem(last=False)
+
+
+_bookmarks = _Bookmarks()
+
+
+def rows(
+    tx: Tx, statements: Statements, values: Mapping[str, Any], number: int, per_page: int, reader: str
+) -> tuple[Sequence[Row[Any]], int]:
+    """The rows of page `number` and how many there are in all. `reader` (a guid) goes on only from its own pages."""
+    offset = (number - 1) * per_page
+    values = {**values, "page_limit": per_page, "page_offset": offset}
+    total: int | None
+    if offset < DEEP:
+        found = tx.all(statements.forward, values)
+        total = _told(found, offset, per_page)
+    else:
+        found, total = _deep(tx, statements, values, number, per_page, reader)
+    if offset + per_page >= DEEP and len(found) == per_page and statements.after is not None:
+        _bookmarks.put(_place(statements, values, number + 1, per_page, reader), _end(statements, found[-1]))
+    return found, tx.scalar(statements.count, values) if total is None else total
+
+
+def _told(found: Sequence[Row[Any]], offset: int, per_page: int) -> int | None:
+    """The number of all rows, where the page itself tells it."""
+    if 0 < len(found) < per_page:
+        return offset + len(found)
+    return 0 if not found and offset == 0 else None
+
+
+def _deep(
+    tx: Tx, statements: Statements, values: dict[str, Any], number: int, per_page: int, reader: str
+) -> tuple[Sequence[Row[Any]], int]:
+    total: int = tx.scalar(statements.count, values)
+    offset = values["page_offset"]
+    if offset >= total:
+        return [], total
+    end = _bookmarks.get(_place(statements, values, number, per_page, reader))
+    if end is not None and statements.after is not None:
+        return tx.all(statements.after, {**values, **end}), total
+    rest = total - offset
+    if rest > offset:
+        return tx.all(statements.forward, values), total
+    from_end = {**values, "page_limit": min(rest, per_page), "page_offset": max(0, rest - per_page)}
+    return list(reversed(tx.all(statements.backward, from_end))), total
+
+
+def _place(statements: Statements, values: Mapping[str, Any], number: int, per_page: int, reader: str) -> Any:
+    asked = tuple(
+        (name, tuple(value) if isinstance(value, list) else value)
+        for name, value in values.items()
+        if name not in {"page_limit", "page_offset"}
+    )
+    return statements, reader, number, per_page, asked
+
+
+def _end(statements: Statements, row: Row[Any]) -> dict[str, Any]:
+    return {f"seek_{at}": row._mapping[column] for at, column in enumerate(statements.columns)}
