@@ -1,0 +1,141 @@
+"""Any process is killed at any moment: running apps are served throughout, and nothing is lost."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.client import Client
+from tests.journeys.platform import Platform, eventually, started
+
+STEADY = Path(__file__).parent / "apps" / "steady"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that these tests may hurt, with one app of two instances."""
+    with started(tmp_path_factory.mktemp("faults") / "data") as platform:
+        platform.cupola("push", str(STEADY), "--name", "steady")
+        client = Client(platform)
+        client.scale("steady", instances=2, memory_in_mb=64, disk_in_mb=256)
+        eventually(lambda: both_answer(platform))
+        yield platform
+
+
+def both_answer(platform: Platform) -> bool:
+    answers = [platform.app("steady") for _ in range(6)]
+    return all(one.status == 200 for one in answers) and {one.json()["index"] for one in answers} == {"0", "1"}
+
+
+class Load:
+    """Asks the app without pause; `bad` are the answers that were not 200."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.bad: list[str] = []
+        self.count = 0
+        self._platform = platform
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        while not self._done.is_set():
+            try:
+                answer = self._platform.app("steady", timeout=5)
+                if answer.status != 200:
+                    self.bad.append(f"{answer.status} {answer.body[:80]!r}")
+            except OSError as error:
+                self.bad.append(repr(error))
+            self.count += 1
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("process", ["controller", "cell"])
+def test_requests_are_served_while_a_process_is_killed(own: Platform, process: str) -> None:
+    old = own.pid(process)
+    with Load(own) as load:
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: replaced(own, process, old), 30, f"a new {process}")
+        eventually(lambda: Client(own).running("steady") == 2, 30)
+    assert load.count > 20
+    assert load.bad == []
+
+
+def replaced(platform: Platform, process: str, old: int) -> bool:
+    try:
+        return platform.pid(process) != old
+    except AssertionError:
+        return False
+
+
+def test_a_killed_router_comes_back_with_its_table(own: Platform) -> None:
+    old = own.pid("router")
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: replaced(own, "router", old), 20)
+    eventually(lambda: answers(own), 20)
+    assert both_answer(own)
+
+
+def answers(platform: Platform) -> bool:
+    try:
+        return platform.app("steady").status == 200
+    except OSError:
+        return False
+
+
+def test_a_killed_supervisor_leaves_everything_running_and_the_next_adopts(own: Platform) -> None:
+    before = {process: own.pid(process) for process in ("controller", "router", "cell")}
+    supervisor = own.pid("supervisor")
+    with Load(own) as load:
+        os.kill(supervisor, signal.SIGKILL)
+        eventually(lambda: replaced(own, "supervisor", supervisor) or not alive(supervisor), 10)
+        own.up()
+    assert load.bad == []
+    assert {process: own.pid(process) for process in before} == before
+    assert own.pid("supervisor") != supervisor
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_job_survives_a_killed_controller(own: Platform) -> None:
+    client = Client(own)
+    names = [f"doomed-{number}" for number in range(8)]
+    for name in names:
+        client.create_app(name)
+    jobs = [client.delete_app(name) for name in names]
+    os.kill(own.pid("controller"), signal.SIGKILL)
+    eventually(lambda: all(client.job(guid) == "COMPLETE" for guid in jobs), 60, "every job ended")
+    assert client.app_names() == ["steady"]
+
+
+def test_a_staging_survives_a_killed_cell(own: Platform) -> None:
+    client = Client(own)
+    build = client.start_build("steady")
+    os.kill(own.pid("cell"), signal.SIGKILL)
+    state = eventually(lambda: (found := client.build_state(build)) != "STAGING" and found, 90, "the build ended")
+    assert state in {"STAGED", "FAILED"}
+    if state == "FAILED":
+        assert client.build_error(build)
+    eventually(lambda: both_answer(own), 30)
+
+
+def test_apps_come_back_after_down_and_up(own: Platform) -> None:
+    own.down()
+    assert not answers(own)
+    own.up()
+    eventually(lambda: both_answer(own), 30, "the apps run again")
