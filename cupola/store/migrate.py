@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from cupola.store.database import Database, DatabaseProblem
 
-__all__ = ["configuration", "head", "upgrade"]
+__all__ = ["SCRIPTS", "configuration", "head", "upgrade"]
 
-_SCRIPTS = Path(__file__).parent / "migrations"
+SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 7_262_011
 """PostgreSQL advisory lock: one replica migrates, the others wait."""
 
@@ -20,7 +20,7 @@ _LOCK = 7_262_011
 def configuration(connection: Connection | None = None) -> Config:
     """Alembic's configuration, for code and for `alembic` commands of developers."""
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["connection"] = connection
     return config
 

@@ -97,7 +97,7 @@ isolation_segment_entitlements = Table(
     metadata,
     guid_ref("isolation_segment_guid", "isolation_segments"),
     guid_ref("organization_guid", "organizations"),
-    UniqueConstraint("isolation_segment_guid", "organization_guid"),
+    UniqueConstraint("isolation_segment_guid", "organization_guid", name="uq_isolation_segment_entitlements"),
 )
 
 users = Table(

@@ -1,11 +1,9 @@
-"""The API over HTTP against a real database: SQLite, or PostgreSQL where CUPOLA_TEST_POSTGRES names one.
+"""The API over HTTP against a real database: every test runs on SQLite and on PostgreSQL (tests/conftest.py).
 
 `cloud` is a fresh platform with the defaults of a first start; `cloud.admin`, `cloud.user(...)` are clients.
 """
 
 import base64
-import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,38 +11,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from cupola.blobs.resources import ResourcePool
-from sqlalchemy import create_engine, insert, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import insert
 from starlette.testclient import TestClient
 
 from cupola import errors
 from cupola.api.table import OPERATIONS
-from cupola.bell import Bells
+from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings, load
-from cupola.domain import bootstrap
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Database
 from cupola.store.orgs import roles, users
-from cupola.store.schema import metadata
-
-POSTGRES = os.environ.get("CUPOLA_TEST_POSTGRES", "")
-
-
-class PlainVault:
-    """Encryption at rest has tests of its own; here a sealed value is base64 and bound to its context."""
-
-    def seal(self, plain: bytes, context: str) -> str:
-        return f"{context}:{base64.b64encode(plain).decode()}"
-
-    def open(self, sealed: str, context: str) -> bytes:
-        kept, _, data = sealed.rpartition(":")
-        assert kept == context
-        return base64.b64decode(data)
 
 
 def authenticate(header: str | None) -> Actor:
@@ -163,66 +143,16 @@ class Cloud:
         return self.admin.ok("POST", "/v3/apps", body, 201)
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with the schema and the first-start defaults: a file, or the name of a PostgreSQL database."""
-    settings = load(environment={}, flags={"data_dir": str(tmp_path_factory.mktemp("template"))})
-    name = f"cupola_template_{uuid.uuid4().hex[:12]}"
-    url = _create_postgres(name) if POSTGRES else ""
-    file = tmp_path_factory.mktemp("template") / "cupola.db"
-    database = Database(url, file, PlainVault(), Bells())
-    metadata.create_all(database.engine)
-    with database.write() as tx:
-        bootstrap.ensure(tx, settings)
-    database.close()
-    yield name if POSTGRES else str(file)
-    if POSTGRES:
-        _drop_postgres(name)
-
-
-def _server() -> Any:
-    url = make_url(POSTGRES)
-    return create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-
-
-def _create_postgres(name: str, template: str = "template1") -> str:
-    engine = _server()
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    engine.dispose()
-    return make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
-
-
-def _drop_postgres(name: str) -> None:
-    engine = _server()
-    with engine.connect() as connection:
-        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-    engine.dispose()
-
-
 @pytest.fixture
-def cloud(template: str, tmp_path: Path) -> Iterator[Cloud]:
+def cloud(fresh_database: Database, tmp_path: Path) -> Iterator[Cloud]:
     settings = load(environment={}, flags={"data_dir": str(tmp_path)})
-    name = f"cupola_{uuid.uuid4().hex[:12]}"
-    file = tmp_path / "cupola.db"
-    if POSTGRES:
-        url = _create_postgres(name, template)
-    else:
-        url = ""
-        shutil.copy(template, file)
-    database = Database(url, file, PlainVault(), Bells(), threads=2)
-    if database.is_sqlite:
-        # A test's database need not survive a power failure.
-        from sqlalchemy import event
-
-        event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
 
     async def wait_for_job(guid: str, seconds: float) -> None:
         return None
 
     services = Services(
         settings=settings,
-        database=database,
+        database=fresh_database,
         authenticate=authenticate,
         wait_for_job=wait_for_job,
         blobs=LocalStore(tmp_path / "blobs"),
@@ -231,7 +161,4 @@ def cloud(template: str, tmp_path: Path) -> Iterator[Cloud]:
     )
     app = App(OPERATIONS, services)
     with TestClient(app, base_url=settings.api_url, raise_server_exceptions=False) as http:
-        yield Cloud(settings, database, http, services)
-    database.close()
-    if POSTGRES:
-        _drop_postgres(name)
+        yield Cloud(settings, fresh_database, http, services)

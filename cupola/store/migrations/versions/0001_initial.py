@@ -1,0 +1,819 @@
+"""The tables of the first version.
+
+Written by scripts/migration.py.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001_initial"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "audit_events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=255), nullable=False),
+        sa.Column("actor_guid", sa.String(length=255), nullable=False),
+        sa.Column("actor_type", sa.String(length=32), nullable=False),
+        sa.Column("actor_name", sa.String(length=255), nullable=True),
+        sa.Column("target_guid", sa.String(length=255), nullable=False),
+        sa.Column("target_type", sa.String(length=64), nullable=False),
+        sa.Column("target_name", sa.String(length=255), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=True),
+        sa.Column("organization_guid", sa.String(length=255), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_events")),
+        sa.UniqueConstraint("guid", name=op.f("uq_audit_events_guid")),
+    )
+    op.create_index(op.f("ix_audit_events_created_at"), "audit_events", ["created_at"], unique=False)
+    op.create_index("ix_audit_events_org_id", "audit_events", ["organization_guid", "id"], unique=False)
+    op.create_index("ix_audit_events_space_id", "audit_events", ["space_guid", "id"], unique=False)
+    op.create_index(op.f("ix_audit_events_target_guid"), "audit_events", ["target_guid"], unique=False)
+    op.create_index("ix_audit_events_type_id", "audit_events", ["type", "id"], unique=False)
+    op.create_table(
+        "buildpack_caches",
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("stack", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("app_guid", "stack", name=op.f("pk_buildpack_caches")),
+    )
+    op.create_table(
+        "buildpacks",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("stack", sa.String(length=250), nullable=True),
+        sa.Column("lifecycle", sa.String(length=16), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("locked", sa.Boolean(), nullable=False),
+        sa.Column("filename", sa.String(length=255), nullable=True),
+        sa.Column("digest", sa.String(length=80), nullable=True),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_buildpacks")),
+        sa.UniqueConstraint("guid", name=op.f("uq_buildpacks_guid")),
+    )
+    op.create_index(op.f("ix_buildpacks_created_at"), "buildpacks", ["created_at"], unique=False)
+    op.create_index("ix_buildpacks_order", "buildpacks", ["lifecycle", "position"], unique=False)
+    op.create_index(op.f("ix_buildpacks_updated_at"), "buildpacks", ["updated_at"], unique=False)
+    op.create_table(
+        "cells",
+        sa.Column("cell_id", sa.String(length=64), nullable=False),
+        sa.Column("last_event", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("cell_id", name=op.f("pk_cells")),
+    )
+    op.create_table(
+        "environment_variable_groups",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("variables", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_environment_variable_groups")),
+    )
+    op.create_table(
+        "feature_flags",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("custom_error_message", sa.Text(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_feature_flags")),
+    )
+    op.create_table(
+        "group_members",
+        sa.Column("group_name", sa.String(length=255), nullable=False),
+        sa.Column("member_guid", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("group_name", "member_guid", name=op.f("pk_group_members")),
+    )
+    op.create_index(op.f("ix_group_members_member_guid"), "group_members", ["member_guid"], unique=False)
+    op.create_table(
+        "identities",
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("username", sa.String(length=255), nullable=False),
+        sa.Column("username_key", sa.String(length=255), nullable=False),
+        sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.Column("email", sa.String(length=255), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=True),
+        sa.Column("given_name", sa.String(length=255), nullable=False),
+        sa.Column("family_name", sa.String(length=255), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("verified", sa.Boolean(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failed_at", sa.BigInteger(), nullable=False),
+        sa.Column("password_changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_login_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("guid", name=op.f("pk_identities")),
+        sa.UniqueConstraint("username_key", "origin", name=op.f("uq_identities_username_key_origin")),
+    )
+    op.create_table(
+        "instances",
+        sa.Column("process_guid", sa.String(length=255), nullable=False),
+        sa.Column("index", sa.Integer(), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("instance_guid", sa.String(length=64), nullable=False),
+        sa.Column("cell_id", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("routable", sa.Boolean(), nullable=False),
+        sa.Column("endpoints", sa.Text(), nullable=False),
+        sa.Column("host", sa.String(length=64), nullable=False),
+        sa.Column("internal_ip", sa.String(length=64), nullable=False),
+        sa.Column("ports", sa.Text(), nullable=False),
+        sa.Column("details", sa.Text(), nullable=False),
+        sa.Column("crash_count", sa.Integer(), nullable=False),
+        sa.Column("terminate", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("process_guid", "index", "version", name=op.f("pk_instances")),
+    )
+    op.create_index(op.f("ix_instances_cell_id"), "instances", ["cell_id"], unique=False)
+    op.create_index("ix_instances_guid", "instances", ["instance_guid"], unique=False)
+    op.create_table(
+        "isolation_segments",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_isolation_segments")),
+        sa.UniqueConstraint("guid", name=op.f("uq_isolation_segments_guid")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_isolation_segments_name_key")),
+    )
+    op.create_index(op.f("ix_isolation_segments_created_at"), "isolation_segments", ["created_at"], unique=False)
+    op.create_index(op.f("ix_isolation_segments_updated_at"), "isolation_segments", ["updated_at"], unique=False)
+    op.create_table(
+        "jobs",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("operation", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("lane", sa.String(length=16), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("run_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_owner", sa.String(length=64), nullable=True),
+        sa.Column("lease_until", sa.BigInteger(), nullable=False),
+        sa.Column("dedup", sa.String(length=255), nullable=True),
+        sa.Column("errors", sa.Text(), nullable=False),
+        sa.Column("warnings", sa.Text(), nullable=False),
+        sa.Column("resource_guid", sa.String(length=255), nullable=True),
+        sa.Column("resource_type", sa.String(length=64), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
+        sa.UniqueConstraint("dedup", name=op.f("uq_jobs_dedup")),
+        sa.UniqueConstraint("guid", name=op.f("uq_jobs_guid")),
+    )
+    op.create_index(op.f("ix_jobs_created_at"), "jobs", ["created_at"], unique=False)
+    op.create_index("ix_jobs_open", "jobs", ["state", "lane", "run_at"], unique=False)
+    op.create_index(op.f("ix_jobs_resource_guid"), "jobs", ["resource_guid"], unique=False)
+    op.create_index(op.f("ix_jobs_updated_at"), "jobs", ["updated_at"], unique=False)
+    op.create_table(
+        "label_index",
+        sa.Column("resource_type", sa.String(length=64), nullable=False),
+        sa.Column("resource_guid", sa.String(length=255), nullable=False),
+        sa.Column("key", sa.String(length=320), nullable=False),
+        sa.Column("value", sa.String(length=63), nullable=False),
+        sa.PrimaryKeyConstraint("resource_type", "resource_guid", "key", name=op.f("pk_label_index")),
+    )
+    op.create_index(
+        "ix_label_index_lookup", "label_index", ["resource_type", "key", "value", "resource_guid"], unique=False
+    )
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "oauth_clients",
+        sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("secret_hashes", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("authorities", sa.Text(), nullable=False),
+        sa.Column("grant_types", sa.Text(), nullable=False),
+        sa.Column("redirect_uris", sa.Text(), nullable=False),
+        sa.Column("autoapprove", sa.Text(), nullable=False),
+        sa.Column("access_token_seconds", sa.Integer(), nullable=True),
+        sa.Column("refresh_token_seconds", sa.Integer(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("client_id", name=op.f("pk_oauth_clients")),
+    )
+    op.create_table(
+        "organization_quotas",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("total_memory_in_mb", sa.BigInteger(), nullable=True),
+        sa.Column("per_process_memory_in_mb", sa.BigInteger(), nullable=True),
+        sa.Column("log_rate_limit_in_bytes_per_second", sa.BigInteger(), nullable=True),
+        sa.Column("total_instances", sa.BigInteger(), nullable=True),
+        sa.Column("per_app_tasks", sa.BigInteger(), nullable=True),
+        sa.Column("total_service_instances", sa.BigInteger(), nullable=True),
+        sa.Column("total_service_keys", sa.BigInteger(), nullable=True),
+        sa.Column("total_routes", sa.BigInteger(), nullable=True),
+        sa.Column("total_reserved_ports", sa.BigInteger(), nullable=True),
+        sa.Column("total_domains", sa.Integer(), nullable=True),
+        sa.Column("paid_services_allowed", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organization_quotas")),
+        sa.UniqueConstraint("guid", name=op.f("uq_organization_quotas_guid")),
+        sa.UniqueConstraint("name", name=op.f("uq_organization_quotas_name")),
+    )
+    op.create_index(op.f("ix_organization_quotas_created_at"), "organization_quotas", ["created_at"], unique=False)
+    op.create_index(op.f("ix_organization_quotas_updated_at"), "organization_quotas", ["updated_at"], unique=False)
+    op.create_table(
+        "platform_state",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_platform_state")),
+    )
+    op.create_table(
+        "refresh_tokens",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("jti", sa.String(length=64), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=False),
+        sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("grant_type", sa.String(length=64), nullable=False),
+        sa.Column("auth_time", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_refresh_tokens")),
+        sa.UniqueConstraint("jti", name=op.f("uq_refresh_tokens_jti")),
+    )
+    op.create_index(op.f("ix_refresh_tokens_expires_at"), "refresh_tokens", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_refresh_tokens_user_guid"), "refresh_tokens", ["user_guid"], unique=False)
+    op.create_table(
+        "revocations",
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("id", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "id", name=op.f("pk_revocations")),
+    )
+    op.create_table(
+        "security_groups",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("rules", sa.Text(), nullable=False),
+        sa.Column("running_default", sa.Boolean(), nullable=False),
+        sa.Column("staging_default", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_security_groups")),
+        sa.UniqueConstraint("guid", name=op.f("uq_security_groups_guid")),
+        sa.UniqueConstraint("name", name=op.f("uq_security_groups_name")),
+    )
+    op.create_index(op.f("ix_security_groups_created_at"), "security_groups", ["created_at"], unique=False)
+    op.create_index(op.f("ix_security_groups_updated_at"), "security_groups", ["updated_at"], unique=False)
+    op.create_table(
+        "stacks",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("name_key", sa.String(length=250), nullable=False),
+        sa.Column("description", sa.String(length=250), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("state_reason", sa.Text(), nullable=True),
+        sa.Column("build_rootfs_image", sa.String(length=255), nullable=True),
+        sa.Column("run_rootfs_image", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stacks")),
+        sa.UniqueConstraint("guid", name=op.f("uq_stacks_guid")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_stacks_name_key")),
+    )
+    op.create_index(op.f("ix_stacks_created_at"), "stacks", ["created_at"], unique=False)
+    op.create_index(op.f("ix_stacks_updated_at"), "stacks", ["updated_at"], unique=False)
+    op.create_table(
+        "users",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("is_client", sa.Boolean(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("guid", name=op.f("uq_users_guid")),
+    )
+    op.create_index(op.f("ix_users_created_at"), "users", ["created_at"], unique=False)
+    op.create_index(op.f("ix_users_updated_at"), "users", ["updated_at"], unique=False)
+    op.create_table(
+        "organizations",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("suspended", sa.Boolean(), nullable=False),
+        sa.Column("deleting", sa.Boolean(), nullable=False),
+        sa.Column("quota_guid", sa.String(length=255), nullable=False),
+        sa.Column("default_isolation_segment_guid", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["default_isolation_segment_guid"],
+            ["isolation_segments.guid"],
+            name=op.f("fk_organizations_default_isolation_segment_guid"),
+        ),
+        sa.ForeignKeyConstraint(["quota_guid"], ["organization_quotas.guid"], name=op.f("fk_organizations_quota_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organizations")),
+        sa.UniqueConstraint("guid", name=op.f("uq_organizations_guid")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_organizations_name_key")),
+    )
+    op.create_index(op.f("ix_organizations_created_at"), "organizations", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_organizations_default_isolation_segment_guid"),
+        "organizations",
+        ["default_isolation_segment_guid"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_organizations_quota_guid"), "organizations", ["quota_guid"], unique=False)
+    op.create_index(op.f("ix_organizations_updated_at"), "organizations", ["updated_at"], unique=False)
+    op.create_table(
+        "domains",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("internal", sa.Boolean(), nullable=False),
+        sa.Column("router_group_guid", sa.String(length=255), nullable=True),
+        sa.Column("organization_guid", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_domains_organization_guid")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_domains")),
+        sa.UniqueConstraint("guid", name=op.f("uq_domains_guid")),
+        sa.UniqueConstraint("name", name=op.f("uq_domains_name")),
+    )
+    op.create_index(op.f("ix_domains_created_at"), "domains", ["created_at"], unique=False)
+    op.create_index(op.f("ix_domains_organization_guid"), "domains", ["organization_guid"], unique=False)
+    op.create_index(op.f("ix_domains_updated_at"), "domains", ["updated_at"], unique=False)
+    op.create_table(
+        "isolation_segment_entitlements",
+        sa.Column("isolation_segment_guid", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["isolation_segment_guid"],
+            ["isolation_segments.guid"],
+            name=op.f("fk_isolation_segment_entitlements_isolation_segment_guid"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"],
+            ["organizations.guid"],
+            name=op.f("fk_isolation_segment_entitlements_organization_guid"),
+        ),
+        sa.UniqueConstraint("isolation_segment_guid", "organization_guid", name="uq_isolation_segment_entitlements"),
+    )
+    op.create_index(
+        op.f("ix_isolation_segment_entitlements_isolation_segment_guid"),
+        "isolation_segment_entitlements",
+        ["isolation_segment_guid"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_isolation_segment_entitlements_organization_guid"),
+        "isolation_segment_entitlements",
+        ["organization_guid"],
+        unique=False,
+    )
+    op.create_table(
+        "space_quotas",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.Column("total_memory_in_mb", sa.BigInteger(), nullable=True),
+        sa.Column("per_process_memory_in_mb", sa.BigInteger(), nullable=True),
+        sa.Column("log_rate_limit_in_bytes_per_second", sa.BigInteger(), nullable=True),
+        sa.Column("total_instances", sa.BigInteger(), nullable=True),
+        sa.Column("per_app_tasks", sa.BigInteger(), nullable=True),
+        sa.Column("total_service_instances", sa.BigInteger(), nullable=True),
+        sa.Column("total_service_keys", sa.BigInteger(), nullable=True),
+        sa.Column("total_routes", sa.BigInteger(), nullable=True),
+        sa.Column("total_reserved_ports", sa.BigInteger(), nullable=True),
+        sa.Column("paid_services_allowed", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_space_quotas_organization_guid")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_space_quotas")),
+        sa.UniqueConstraint("guid", name=op.f("uq_space_quotas_guid")),
+        sa.UniqueConstraint("organization_guid", "name", name=op.f("uq_space_quotas_organization_guid_name")),
+    )
+    op.create_index(op.f("ix_space_quotas_created_at"), "space_quotas", ["created_at"], unique=False)
+    op.create_index(op.f("ix_space_quotas_organization_guid"), "space_quotas", ["organization_guid"], unique=False)
+    op.create_index(op.f("ix_space_quotas_updated_at"), "space_quotas", ["updated_at"], unique=False)
+    op.create_table(
+        "domain_shares",
+        sa.Column("domain_guid", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(["domain_guid"], ["domains.guid"], name=op.f("fk_domain_shares_domain_guid")),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_domain_shares_organization_guid")
+        ),
+        sa.UniqueConstraint(
+            "domain_guid", "organization_guid", name=op.f("uq_domain_shares_domain_guid_organization_guid")
+        ),
+    )
+    op.create_index(op.f("ix_domain_shares_domain_guid"), "domain_shares", ["domain_guid"], unique=False)
+    op.create_index(op.f("ix_domain_shares_organization_guid"), "domain_shares", ["organization_guid"], unique=False)
+    op.create_table(
+        "spaces",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("suspended", sa.Boolean(), nullable=False),
+        sa.Column("deleting", sa.Boolean(), nullable=False),
+        sa.Column("ssh_enabled", sa.Boolean(), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.Column("quota_guid", sa.String(length=255), nullable=True),
+        sa.Column("isolation_segment_guid", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["isolation_segment_guid"], ["isolation_segments.guid"], name=op.f("fk_spaces_isolation_segment_guid")
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_spaces_organization_guid")
+        ),
+        sa.ForeignKeyConstraint(["quota_guid"], ["space_quotas.guid"], name=op.f("fk_spaces_quota_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_spaces")),
+        sa.UniqueConstraint("guid", name=op.f("uq_spaces_guid")),
+        sa.UniqueConstraint("organization_guid", "name_key", name=op.f("uq_spaces_organization_guid_name_key")),
+    )
+    op.create_index(op.f("ix_spaces_created_at"), "spaces", ["created_at"], unique=False)
+    op.create_index(op.f("ix_spaces_isolation_segment_guid"), "spaces", ["isolation_segment_guid"], unique=False)
+    op.create_index(op.f("ix_spaces_organization_guid"), "spaces", ["organization_guid"], unique=False)
+    op.create_index(op.f("ix_spaces_quota_guid"), "spaces", ["quota_guid"], unique=False)
+    op.create_index(op.f("ix_spaces_updated_at"), "spaces", ["updated_at"], unique=False)
+    op.create_table(
+        "apps",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("lifecycle_type", sa.String(length=16), nullable=False),
+        sa.Column("stack", sa.String(length=255), nullable=True),
+        sa.Column("buildpacks", sa.Text(), nullable=True),
+        sa.Column("cnb_credentials", sa.Text(), nullable=True),
+        sa.Column("environment", sa.Text(), nullable=True),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("ssh_enabled", sa.Boolean(), nullable=False),
+        sa.Column("revisions_enabled", sa.Boolean(), nullable=False),
+        sa.Column("service_binding_k8s", sa.Boolean(), nullable=False),
+        sa.Column("file_based_vcap_services", sa.Boolean(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_apps_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_apps")),
+        sa.UniqueConstraint("guid", name=op.f("uq_apps_guid")),
+        sa.UniqueConstraint("space_guid", "name_key", name=op.f("uq_apps_space_guid_name_key")),
+    )
+    op.create_index(op.f("ix_apps_created_at"), "apps", ["created_at"], unique=False)
+    op.create_index("ix_apps_created_guid", "apps", ["created_at", "guid"], unique=False)
+    op.create_index(op.f("ix_apps_droplet_guid"), "apps", ["droplet_guid"], unique=False)
+    op.create_index(op.f("ix_apps_space_guid"), "apps", ["space_guid"], unique=False)
+    op.create_index(op.f("ix_apps_updated_at"), "apps", ["updated_at"], unique=False)
+    op.create_table(
+        "roles",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=40), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=True),
+        sa.Column("space_guid", sa.String(length=255), nullable=True),
+        sa.Column("target_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(["organization_guid"], ["organizations.guid"], name=op.f("fk_roles_organization_guid")),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_roles_space_guid")),
+        sa.ForeignKeyConstraint(["user_guid"], ["users.guid"], name=op.f("fk_roles_user_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_roles")),
+        sa.UniqueConstraint("guid", name=op.f("uq_roles_guid")),
+        sa.UniqueConstraint("user_guid", "type", "target_guid", name=op.f("uq_roles_user_guid_type_target_guid")),
+    )
+    op.create_index(op.f("ix_roles_created_at"), "roles", ["created_at"], unique=False)
+    op.create_index(op.f("ix_roles_organization_guid"), "roles", ["organization_guid"], unique=False)
+    op.create_index(op.f("ix_roles_space_guid"), "roles", ["space_guid"], unique=False)
+    op.create_index("ix_roles_target", "roles", ["target_guid", "type"], unique=False)
+    op.create_index(op.f("ix_roles_updated_at"), "roles", ["updated_at"], unique=False)
+    op.create_index("ix_roles_user_org", "roles", ["user_guid", "organization_guid", "type"], unique=False)
+    op.create_index("ix_roles_user_space", "roles", ["user_guid", "space_guid", "type"], unique=False)
+    op.create_table(
+        "routes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("host", sa.String(length=63), nullable=False),
+        sa.Column("path", sa.String(length=128), nullable=False),
+        sa.Column("port", sa.Integer(), nullable=False),
+        sa.Column("domain_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["domain_guid"], ["domains.guid"], name=op.f("fk_routes_domain_guid")),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_routes_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_routes")),
+        sa.UniqueConstraint("domain_guid", "host", "path", "port", name=op.f("uq_routes_domain_guid_host_path_port")),
+        sa.UniqueConstraint("guid", name=op.f("uq_routes_guid")),
+    )
+    op.create_index(op.f("ix_routes_created_at"), "routes", ["created_at"], unique=False)
+    op.create_index(op.f("ix_routes_space_guid"), "routes", ["space_guid"], unique=False)
+    op.create_index(op.f("ix_routes_updated_at"), "routes", ["updated_at"], unique=False)
+    op.create_table(
+        "security_group_spaces",
+        sa.Column("security_group_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("phase", sa.String(length=8), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["security_group_guid"], ["security_groups.guid"], name=op.f("fk_security_group_spaces_security_group_guid")
+        ),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_security_group_spaces_space_guid")),
+        sa.UniqueConstraint(
+            "security_group_guid",
+            "space_guid",
+            "phase",
+            name=op.f("uq_security_group_spaces_security_group_guid_space_guid_phase"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_security_group_spaces_security_group_guid"),
+        "security_group_spaces",
+        ["security_group_guid"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_security_group_spaces_space_guid"), "security_group_spaces", ["space_guid"], unique=False)
+    op.create_table(
+        "deployments",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("status_value", sa.String(length=16), nullable=False),
+        sa.Column("status_reason", sa.String(length=16), nullable=False),
+        sa.Column("strategy", sa.String(length=16), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("previous_droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("revision_guid", sa.String(length=255), nullable=True),
+        sa.Column("revision_version", sa.Integer(), nullable=True),
+        sa.Column("deploying_process_guid", sa.String(length=255), nullable=True),
+        sa.Column("new_processes", sa.Text(), nullable=False),
+        sa.Column("original_instances", sa.Integer(), nullable=False),
+        sa.Column("canary_step", sa.Integer(), nullable=True),
+        sa.Column("last_healthy_at", sa.BigInteger(), nullable=True),
+        sa.Column("status_changed_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("finished", sa.Boolean(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_deployments_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
+        sa.UniqueConstraint("guid", name=op.f("uq_deployments_guid")),
+    )
+    op.create_index("ix_deployments_active", "deployments", ["status_value", "app_guid"], unique=False)
+    op.create_index(op.f("ix_deployments_app_guid"), "deployments", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_deployments_created_at"), "deployments", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_deployments_deploying_process_guid"), "deployments", ["deploying_process_guid"], unique=False
+    )
+    op.create_index(op.f("ix_deployments_updated_at"), "deployments", ["updated_at"], unique=False)
+    op.create_table(
+        "destinations",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("route_guid", sa.String(length=255), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("process_type", sa.String(length=255), nullable=False),
+        sa.Column("port", sa.Integer(), nullable=True),
+        sa.Column("protocol", sa.String(length=8), nullable=True),
+        sa.Column("weight", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_destinations_app_guid")),
+        sa.ForeignKeyConstraint(["route_guid"], ["routes.guid"], name=op.f("fk_destinations_route_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_destinations")),
+        sa.UniqueConstraint("guid", name=op.f("uq_destinations_guid")),
+    )
+    op.create_index("ix_destinations_app_type", "destinations", ["app_guid", "process_type"], unique=False)
+    op.create_index(op.f("ix_destinations_created_at"), "destinations", ["created_at"], unique=False)
+    op.create_index("ix_destinations_route", "destinations", ["route_guid"], unique=False)
+    op.create_index(op.f("ix_destinations_updated_at"), "destinations", ["updated_at"], unique=False)
+    op.create_table(
+        "droplets",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("package_guid", sa.String(length=255), nullable=True),
+        sa.Column("build_guid", sa.String(length=255), nullable=True),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("lifecycle_type", sa.String(length=16), nullable=False),
+        sa.Column("stack", sa.String(length=255), nullable=True),
+        sa.Column("image", sa.Text(), nullable=True),
+        sa.Column("digest", sa.String(length=80), nullable=True),
+        sa.Column("sha1", sa.String(length=40), nullable=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("buildpacks", sa.Text(), nullable=True),
+        sa.Column("process_types", sa.Text(), nullable=False),
+        sa.Column("sidecars", sa.Text(), nullable=False),
+        sa.Column("execution_metadata", sa.Text(), nullable=False),
+        sa.Column("stack_fingerprint", sa.String(length=255), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_droplets_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_droplets")),
+        sa.UniqueConstraint("guid", name=op.f("uq_droplets_guid")),
+    )
+    op.create_index(op.f("ix_droplets_app_guid"), "droplets", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_droplets_created_at"), "droplets", ["created_at"], unique=False)
+    op.create_index(op.f("ix_droplets_package_guid"), "droplets", ["package_guid"], unique=False)
+    op.create_index(op.f("ix_droplets_updated_at"), "droplets", ["updated_at"], unique=False)
+    op.create_table(
+        "packages",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("digest", sa.String(length=80), nullable=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("image", sa.Text(), nullable=True),
+        sa.Column("username", sa.Text(), nullable=True),
+        sa.Column("password", sa.Text(), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_packages_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_packages")),
+        sa.UniqueConstraint("guid", name=op.f("uq_packages_guid")),
+    )
+    op.create_index(op.f("ix_packages_app_guid"), "packages", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_packages_created_at"), "packages", ["created_at"], unique=False)
+    op.create_index(op.f("ix_packages_updated_at"), "packages", ["updated_at"], unique=False)
+    op.create_table(
+        "processes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=255), nullable=False),
+        sa.Column("command", sa.Text(), nullable=True),
+        sa.Column("user", sa.String(length=64), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("instances", sa.Integer(), nullable=False),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=False),
+        sa.Column("disk_mb", sa.BigInteger(), nullable=False),
+        sa.Column("log_rate", sa.BigInteger(), nullable=False),
+        sa.Column("health_check_type", sa.String(length=16), nullable=False),
+        sa.Column("health_check_endpoint", sa.Text(), nullable=True),
+        sa.Column("health_check_timeout", sa.Integer(), nullable=True),
+        sa.Column("health_check_invocation_timeout", sa.Integer(), nullable=True),
+        sa.Column("health_check_interval", sa.Integer(), nullable=True),
+        sa.Column("readiness_type", sa.String(length=16), nullable=False),
+        sa.Column("readiness_endpoint", sa.Text(), nullable=True),
+        sa.Column("readiness_invocation_timeout", sa.Integer(), nullable=True),
+        sa.Column("readiness_interval", sa.Integer(), nullable=True),
+        sa.Column("revision_guid", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_processes_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_processes")),
+        sa.UniqueConstraint("guid", name=op.f("uq_processes_guid")),
+    )
+    op.create_index(op.f("ix_processes_app_guid"), "processes", ["app_guid"], unique=False)
+    op.create_index("ix_processes_app_type", "processes", ["app_guid", "type"], unique=False)
+    op.create_index(op.f("ix_processes_created_at"), "processes", ["created_at"], unique=False)
+    op.create_index("ix_processes_state", "processes", ["state"], unique=False)
+    op.create_index(op.f("ix_processes_updated_at"), "processes", ["updated_at"], unique=False)
+    op.create_table(
+        "revisions",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("environment", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("processes", sa.Text(), nullable=False),
+        sa.Column("sidecars", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_revisions_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_revisions")),
+        sa.UniqueConstraint("guid", name=op.f("uq_revisions_guid")),
+    )
+    op.create_index("ix_revisions_app_version", "revisions", ["app_guid", "version"], unique=False)
+    op.create_index(op.f("ix_revisions_created_at"), "revisions", ["created_at"], unique=False)
+    op.create_index(op.f("ix_revisions_droplet_guid"), "revisions", ["droplet_guid"], unique=False)
+    op.create_index(op.f("ix_revisions_updated_at"), "revisions", ["updated_at"], unique=False)
+    op.create_table(
+        "route_shares",
+        sa.Column("route_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(["route_guid"], ["routes.guid"], name=op.f("fk_route_shares_route_guid")),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_route_shares_space_guid")),
+        sa.UniqueConstraint("route_guid", "space_guid", name=op.f("uq_route_shares_route_guid_space_guid")),
+    )
+    op.create_index(op.f("ix_route_shares_route_guid"), "route_shares", ["route_guid"], unique=False)
+    op.create_index(op.f("ix_route_shares_space_guid"), "route_shares", ["space_guid"], unique=False)
+    op.create_table(
+        "sidecars",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("command", sa.String(length=4096), nullable=False),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=True),
+        sa.Column("origin", sa.String(length=16), nullable=False),
+        sa.Column("process_types", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_sidecars_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sidecars")),
+        sa.UniqueConstraint("app_guid", "name", name=op.f("uq_sidecars_app_guid_name")),
+        sa.UniqueConstraint("guid", name=op.f("uq_sidecars_guid")),
+    )
+    op.create_index(op.f("ix_sidecars_app_guid"), "sidecars", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_sidecars_created_at"), "sidecars", ["created_at"], unique=False)
+    op.create_index(op.f("ix_sidecars_updated_at"), "sidecars", ["updated_at"], unique=False)
+    op.create_table(
+        "builds",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("package_guid", sa.String(length=255), nullable=False),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error_id", sa.String(length=64), nullable=True),
+        sa.Column("error_description", sa.Text(), nullable=True),
+        sa.Column("lifecycle_type", sa.String(length=16), nullable=False),
+        sa.Column("buildpacks", sa.Text(), nullable=True),
+        sa.Column("stack", sa.String(length=255), nullable=True),
+        sa.Column("environment", sa.Text(), nullable=True),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=False),
+        sa.Column("disk_mb", sa.BigInteger(), nullable=False),
+        sa.Column("log_rate", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_by_guid", sa.String(length=255), nullable=True),
+        sa.Column("created_by_name", sa.String(length=255), nullable=True),
+        sa.Column("created_by_email", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_builds_app_guid")),
+        sa.ForeignKeyConstraint(["package_guid"], ["packages.guid"], name=op.f("fk_builds_package_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_builds")),
+        sa.UniqueConstraint("guid", name=op.f("uq_builds_guid")),
+    )
+    op.create_index(op.f("ix_builds_app_guid"), "builds", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_builds_created_at"), "builds", ["created_at"], unique=False)
+    op.create_index(op.f("ix_builds_droplet_guid"), "builds", ["droplet_guid"], unique=False)
+    op.create_index(op.f("ix_builds_package_guid"), "builds", ["package_guid"], unique=False)
+    op.create_index("ix_builds_state", "builds", ["state"], unique=False)
+    op.create_index(op.f("ix_builds_updated_at"), "builds", ["updated_at"], unique=False)

@@ -1,0 +1,120 @@
+"""Databases for tests: the whole schema with the defaults of a first start, fresh in a few milliseconds.
+
+The fixtures are in tests/conftest.py: `fresh_database` runs its test on SQLite and on PostgreSQL.
+"""
+
+import base64
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import make_url
+
+from cupola.bell import Bells
+from cupola.config import load
+from cupola.domain import bootstrap
+from cupola.store.database import Database
+from cupola.store.tables import metadata
+
+__all__ = ["PlainVault", "Postgres", "Prepared", "Sqlite", "create_database", "drop_database"]
+
+
+class PlainVault:
+    """Encryption at rest has tests of its own; here a sealed value is base64 and bound to its context."""
+
+    def seal(self, plain: bytes, context: str) -> str:
+        return f"{context}:{base64.b64encode(plain).decode()}"
+
+    def open(self, sealed: str, context: str) -> bytes:
+        kept, _, data = sealed.rpartition(":")
+        assert kept == context
+        return base64.b64decode(data)
+
+
+class Prepared(Protocol):
+    """A place that gives out fresh databases, one at a time."""
+
+    def fresh(self, directory: Path, threads: int = 2) -> Database:
+        """A database as after a first start. The caller closes it; `directory` is the test's own."""
+
+
+class Sqlite:
+    """Each fresh database is a copy of a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "template.db"
+        database = Database("", self._file, PlainVault(), Bells())
+        _fill(database, directory)
+
+    def fresh(self, directory: Path, threads: int = 2) -> Database:
+        file = directory / "cupola.db"
+        shutil.copy(self._file, file)
+        database = Database("", file, PlainVault(), Bells(), threads=threads)
+        # A test's database need not survive a power failure.
+        event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        return database
+
+
+class Postgres:
+    """One database, emptied and filled again with what a first start puts in: quicker than to make a new one."""
+
+    def __init__(self, server: str, directory: Path) -> None:
+        self._url = create_database(server)
+        database = Database(self._url, directory / "unused", PlainVault(), Bells())
+        _fill(database, directory)
+        self._engine = create_engine(database.url, isolation_level="AUTOCOMMIT")
+        self._again = self._script()
+
+    def _script(self) -> str:
+        """Keep the first rows in a schema of their own; gives the statements that bring back exactly these."""
+        names = [table.name for table in metadata.sorted_tables]
+        # References are right again at the end, so they are not looked at in between.
+        script = ["SET session_replication_role = replica", *(f'DELETE FROM public."{name}"' for name in names)]
+        with self._engine.connect() as connection:
+            connection.execute(text("CREATE SCHEMA kept"))
+            for name in names:
+                if connection.execute(text(f'SELECT EXISTS (SELECT FROM public."{name}")')).scalar():
+                    connection.execute(text(f'CREATE TABLE kept."{name}" AS SELECT * FROM public."{name}"'))
+                    script.append(f'INSERT INTO public."{name}" SELECT * FROM kept."{name}"')
+        return "; ".join([*script, "SET session_replication_role = DEFAULT"])
+
+    def fresh(self, directory: Path, threads: int = 2) -> Database:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql(self._again)
+        return Database(self._url, directory / "unused", PlainVault(), Bells(), threads=threads)
+
+    def close(self) -> None:
+        """Drop the database."""
+        self._engine.dispose()
+        drop_database(self._url)
+
+
+def _fill(database: Database, directory: Path) -> None:
+    """Make the tables as the code says (that migrations make the same has a test) and the first-start defaults."""
+    metadata.create_all(database.engine)
+    with database.write() as tx:
+        bootstrap.ensure(tx, load(environment={}, flags={"data_dir": str(directory)}))
+    database.close()
+
+
+def create_database(server: str) -> str:
+    """A new, empty database on this server; its URL."""
+    name = f"cupola_test_{uuid.uuid4().hex[:12]}"
+    _administer(server, f'CREATE DATABASE "{name}"')
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(url: str) -> None:
+    """Drop what `create_database` made."""
+    parsed = make_url(url)
+    server = parsed.set(database="postgres").render_as_string(hide_password=False)
+    _administer(server, f'DROP DATABASE IF EXISTS "{parsed.database}" WITH (FORCE)')
+
+
+def _administer(server: str, statement: str) -> Any:
+    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
