@@ -5,7 +5,10 @@ The fixtures are in tests/conftest.py: `fresh_database` runs its test on SQLite 
 
 import base64
 import shutil
+import sqlite3
 import uuid
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +42,9 @@ class Prepared(Protocol):
     def fresh(self, directory: Path, threads: int = 2) -> Database:
         """A database as after a first start. The caller closes it; `directory` is the test's own."""
 
+    def keep(self, database: Database) -> Callable[[], None]:
+        """Remember what is in a fresh database; gives what brings back exactly that, while nobody uses it."""
+
 
 class Sqlite:
     """Each fresh database is a copy of a file."""
@@ -56,6 +62,17 @@ class Sqlite:
         event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         return database
 
+    def keep(self, database: Database) -> Callable[[], None]:
+        kept = sqlite3.connect(":memory:", check_same_thread=False)
+        with closing(sqlite3.connect(str(database.url.database))) as file:
+            file.backup(kept)
+
+        def restore() -> None:
+            with closing(sqlite3.connect(str(database.url.database))) as file:
+                kept.backup(file)
+
+        return restore
+
 
 class Postgres:
     """One database, emptied and filled again with what a first start puts in: quicker than to make a new one."""
@@ -65,25 +82,35 @@ class Postgres:
         database = Database(self._url, directory / "unused", PlainVault(), Bells())
         _fill(database, directory)
         self._engine = create_engine(database.url, isolation_level="AUTOCOMMIT")
-        self._again = self._script()
+        self._again = self._script("first_start")
 
-    def _script(self) -> str:
-        """Keep the first rows in a schema of their own; gives the statements that bring back exactly these."""
+    def _script(self, schema: str) -> str:
+        """Keep all rows in a schema of their own; gives the statements that bring back exactly these."""
         names = [table.name for table in metadata.sorted_tables]
         # References are right again at the end, so they are not looked at in between.
         script = ["SET session_replication_role = replica", *(f'DELETE FROM public."{name}"' for name in names)]
         with self._engine.connect() as connection:
-            connection.execute(text("CREATE SCHEMA kept"))
+            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+            connection.execute(text(f"CREATE SCHEMA {schema}"))
             for name in names:
                 if connection.execute(text(f'SELECT EXISTS (SELECT FROM public."{name}")')).scalar():
-                    connection.execute(text(f'CREATE TABLE kept."{name}" AS SELECT * FROM public."{name}"'))
-                    script.append(f'INSERT INTO public."{name}" SELECT * FROM kept."{name}"')
+                    connection.execute(text(f'CREATE TABLE {schema}."{name}" AS SELECT * FROM public."{name}"'))
+                    script.append(f'INSERT INTO public."{name}" SELECT * FROM {schema}."{name}"')
         return "; ".join([*script, "SET session_replication_role = DEFAULT"])
 
     def fresh(self, directory: Path, threads: int = 2) -> Database:
         with self._engine.connect() as connection:
             connection.exec_driver_sql(self._again)
         return Database(self._url, directory / "unused", PlainVault(), Bells(), threads=threads)
+
+    def keep(self, database: Database) -> Callable[[], None]:
+        script = self._script("kept")
+
+        def restore() -> None:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql(script)
+
+        return restore
 
     def close(self) -> None:
         """Drop the database."""
