@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, Table
 
 from cupola.config import Settings
-from cupola.domain import buildpacks, deletion, droplets, packages, roles, routes
+from cupola.domain import buildpacks, deletion, droplets, packages, roles, routes, security_groups
 from cupola.domain.manifests import apply, parse
 from cupola.jobs.runner import Handler, Job
 from cupola.roles import Actor
@@ -17,6 +17,7 @@ from cupola.store.database import Tx
 from cupola.store.orgs import organizations, spaces, users
 from cupola.store.orgs import roles as roles_table
 from cupola.store.platform import buildpacks as buildpacks_table
+from cupola.store.platform import security_groups as security_groups_table
 from cupola.store.routes import domains
 from cupola.store.routes import routes as routes_table
 from cupola.store.staging import droplets as droplets_table
@@ -71,6 +72,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "package.delete": _of_row(packages_table, packages.delete),
         "role.delete": _of_row(roles_table, roles.delete),
         "route.delete": _of_row(routes_table, _delete_route),
+        "security_group.delete": _of_row(security_groups_table, security_groups.remove),
         "space.apply_manifest": partial(_apply_manifest, settings),
         "space.delete": _of_row(spaces, deletion.delete_space),
         "space.delete_unmapped_routes": _of_row(spaces, _delete_unmapped),
