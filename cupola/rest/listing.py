@@ -111,8 +111,13 @@ def page_of(query: Query, url: str, items: Sequence[Any]) -> dict[str, Any]:
 def _wanted_includes(resource: Resource, listing: Listing, query: Query) -> list[Include]:
     if not listing.includes or not resource.includes:
         return []
-    by_name = {include.name: include for include in resource.includes}
-    return [by_name[name] for name in query.includes(list(by_name))]
+    return _named(resource.includes, query)
+
+
+def _named(includes: Sequence[Include], query: Query) -> list[Include]:
+    # One name may bring several kinds of resource, each an Include of its own.
+    wanted = query.includes(list(dict.fromkeys(include.name for include in includes)))
+    return [include for name in wanted for include in includes if include.name == name]
 
 
 def include_into(
@@ -320,6 +325,5 @@ def included_for_one(
     resource: Resource, allowed: Sequence[str], query: Query, world: World, row: Any
 ) -> Mapping[str, list[Any]] | None:
     """The `included` object of a single resource, or None when none was asked for."""
-    by_name = {include.name: include for include in resource.includes if include.name in allowed}
-    wanted = [by_name[name] for name in query.includes(list(by_name))]
+    wanted = _named([include for include in resource.includes if include.name in allowed], query)
     return include_into({}, wanted, world, [row]) if wanted else None

@@ -269,7 +269,9 @@ def _filter(filter_: Filter) -> Iterator[dict[str, Any]]:
 
 
 def _include(names: Sequence[str]) -> dict[str, Any]:
-    return _comma_list("include", {"type": "string", "enum": list(names)}, "Related resources to add under `included`.")
+    return _comma_list(
+        "include", {"type": "string", "enum": list(dict.fromkeys(names))}, "Related resources to add under `included`."
+    )
 
 
 def _parameter(name: str, schema: Schema, text: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Query:
         if value is None:
             return None
         if value not in {"true", "false"}:
-            raise self.bad(f"{humanized(name)} must be one of 'true', 'false'")
+            raise self.bad(f"{humanized(name)} must be 'true' or 'false'")
         return value == "true"
 
     def page(self) -> tuple[int, int]:

@@ -123,7 +123,7 @@ def test_boolean() -> None:
     assert query("flag=true").boolean("flag") is True
     assert query("flag=false").boolean("flag") is False
     assert query("").boolean("flag") is None
-    with pytest.raises(CloudError, match="Flag must be one of 'true', 'false'"):
+    with pytest.raises(CloudError, match="Flag must be 'true' or 'false'"):
         query("flag=1").boolean("flag")
 
 
