@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from sqlalchemy import ColumnElement, Row, String, and_, bindparam, cast, or_, select
 
 from cupola.api import access
-from cupola.api.relationships import ToMany
+from cupola.api.relationships import ToMany, show_many
 from cupola.api.spaces import SPACES
 from cupola.domain import security_groups as rules
 from cupola.domain import visibility
@@ -199,8 +199,7 @@ def _bind(phase: str) -> Operation:
     def run(call: Call[Row[Any], ToMany]) -> Reply:
         guids = rules.bind(call.tx, call.actor, call.row, phase, call.body.guids)
         call.warnings.append(rules.NOT_ENFORCED)
-        link = call.world().link(f"/v3/security_groups/{call.row.guid}/relationships/{phase}_spaces")
-        return Reply(200, {**many(guids), "links": {"self": link}})
+        return show_many(call, f"/v3/security_groups/{call.row.guid}/relationships/{phase}_spaces", guids)
 
     path = f"{SECURITY_GROUPS.path}/{{guid}}/relationships/{phase}_spaces"
     doc = f"Let a security group hold for {phase} apps of more spaces."
