@@ -11,6 +11,7 @@ API_VERSION = "3.182.0"
 """The Cloud Controller API version whose features are served; clients switch features on by it."""
 
 _LINKED = (
+    "app_usage_events",
     "apps",
     "audit_events",
     "buildpacks",

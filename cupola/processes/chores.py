@@ -7,6 +7,7 @@ from sqlalchemy import delete, select, union_all
 from cupola import clock
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings
+from cupola.domain import usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
 from cupola.store import jobs
@@ -39,6 +40,7 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
         with database.write() as tx:
             jobs.prune(tx, now - 90 * _DAY * 1_000_000)
             tx.run(delete(audit_events).where(audit_events.c.created_at < now - 31 * _DAY * 1_000_000))
+            usage.prune(tx, now - 31 * _DAY * 1_000_000)
 
     def forget_logs() -> None:
         ring.expire(7.0 * _DAY)
