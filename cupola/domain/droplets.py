@@ -11,7 +11,7 @@ from cupola.domain.packages import writable_app
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
-from cupola.store.apps import apps
+from cupola.store.apps import apps, processes
 from cupola.store.database import Tx
 from cupola.store.staging import droplets
 
@@ -75,8 +75,11 @@ def copy(tx: Tx, actor: Actor, source_guid: str, app_guid: str) -> Row[Any]:
 
 
 def require_not_current(tx: Tx, droplet: Row[Any]) -> None:
-    """Raises 422 while an app runs the droplet."""
+    """Raises 422 while an app runs the droplet: as its current one, or still, because it was not restarted since."""
     used = tx.scalar(select(apps.c.guid).where(apps.c.droplet_guid == droplet.guid))
+    if used is None:
+        running = (processes.c.droplet_guid == droplet.guid) & (processes.c.state == "STARTED")
+        used = tx.scalar(select(processes.c.app_guid).where(running).limit(1))
     if used is not None:
         raise errors.unprocessable(f'The droplet is currently used by app with guid "{used}".')
 

@@ -16,7 +16,7 @@ from cupola.store.apps import sidecars as sidecar_table
 from cupola.store.database import Tx
 from cupola.store.staging import droplets
 
-__all__ = ["create_if_changed", "current", "deployable", "restore"]
+__all__ = ["create_if_changed", "current", "deployable", "put_back", "restore"]
 
 _MOST = 9999
 """After this version numbers start at 1 again."""
@@ -111,12 +111,17 @@ def restore(tx: Tx, app: Row[Any], revision: Row[Any]) -> Row[Any]:
         raise errors.unprocessable("Cannot create deployment from a revision for an app without revisions enabled")
     if not deployable(tx, revision):
         raise errors.unprocessable("Unable to deploy this revision, the droplet for this revision no longer exists.")
-    variables = sealed.opened(tx, revisions.c.environment, revision.environment, {})
     same = revision.droplet_guid == app.droplet_guid and not _differences(tx, revision, _content(tx, app))
     if same:
         raise errors.unprocessable(
             "Unable to rollback. The code and configuration you are rolling back to is the same as the deployed revision."
         )
+    return put_back(tx, app, revision)
+
+
+def put_back(tx: Tx, app: Row[Any], revision: Row[Any]) -> Row[Any]:
+    """`restore` without its questions."""
+    variables = sealed.opened(tx, revisions.c.environment, revision.environment, {})
     changed = rows.change(
         tx,
         apps,

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Row, delete, insert, select, update
 
 from cupola.config import Settings
-from cupola.domain import audit, builds_outcome
+from cupola.domain import audit, builds_outcome, tasks
 from cupola.logs.envelope import Batch, Envelope
 from cupola.roles import Actor
 from cupola.runtime.desired import compute, difference
@@ -178,6 +178,8 @@ def replace_actual(tx: Tx, actual: Actual) -> None:
     else:
         # A cell whose directory was lost counts from the start again; its events must not pass for old ones.
         last = min(known.last_event, actual.seq)
+        if actual.seq < known.last_event:
+            tasks.lost(tx, actual.cell_id, actual.tasks)
         tx.run(update(cells).where(cells.c.cell_id == actual.cell_id).values(last_event=last, seen_at=tx.now))
     asked = set(
         tx.scalars(
@@ -219,7 +221,8 @@ def apply(tx: Tx, settings: Settings, event: Event) -> None:
     elif isinstance(body, ReadinessChanged):
         _readiness(tx, body)
     elif isinstance(body, TaskStarted):
-        builds_outcome.started(tx, body.guid, body.at)
+        if not tasks.started(tx, body.guid, event.cell_id, body.at):
+            builds_outcome.started(tx, body.guid, body.at)
     else:
         _finished(tx, settings, body)
 
@@ -298,6 +301,8 @@ def _process_actor(process: Row[Any]) -> Actor:
 
 
 def _finished(tx: Tx, settings: Settings, body: TaskFinished) -> None:
+    if tasks.finished(tx, body.guid, body.failure_reason):
+        return
     made = body.staging
     if body.exit_status == 0 and not body.failure_reason and made is not None and made.droplet:
         builds_outcome.succeed(

@@ -55,11 +55,13 @@ processes = Table(
     Column("readiness_invocation_timeout", Integer),
     Column("readiness_interval", Integer),
     Column("revision_guid", String(255)),
+    Column("droplet_guid", String(255)),
     *metadata_columns(),
     Index("ix_processes_app_type", "app_guid", "type"),
     Index("ix_processes_state", "state"),
 )
-"""`version` changes at each start and restart: instances of another version are replaced."""
+"""`version` changes at each start and restart: instances of another version are replaced. `droplet_guid`, set by the
+same, is what they run: a crash must not deploy what was assigned to the app since."""
 
 sidecars = Table(
     "sidecars",

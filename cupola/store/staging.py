@@ -1,10 +1,10 @@
-"""From source to something that runs: packages, builds, droplets, deployments."""
+"""From source to something that runs: packages, builds, droplets."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text
 
 from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
 
-__all__ = ["builds", "deployments", "droplets", "packages"]
+__all__ = ["builds", "droplets", "packages"]
 
 packages = Table(
     "packages",
@@ -72,28 +72,3 @@ builds = Table(
     Index("ix_builds_state", "state"),
 )
 """`buildpacks` and `environment` are sealed JSON; `started_at` is set when the cell takes it."""
-
-deployments = Table(
-    "deployments",
-    metadata,
-    *resource_columns(),
-    guid_ref("app_guid", "apps"),
-    Column("status_value", String(16), nullable=False),
-    Column("status_reason", String(16), nullable=False),
-    Column("strategy", String(16), nullable=False),
-    Column("options", Json, nullable=False),
-    Column("droplet_guid", String(255)),
-    Column("previous_droplet_guid", String(255)),
-    Column("revision_guid", String(255)),
-    Column("revision_version", Integer),
-    Column("deploying_process_guid", String(255), index=True),
-    Column("new_processes", Json, nullable=False),
-    Column("original_instances", Integer, nullable=False),
-    Column("canary_step", Integer),
-    Column("last_healthy_at", BigInteger),
-    Column("status_changed_at", BigInteger),
-    Column("error", Text),
-    Column("finished", Boolean, nullable=False, default=False),
-    *metadata_columns(),
-    Index("ix_deployments_active", "status_value", "app_guid"),
-)

@@ -1,8 +1,40 @@
 """Every table, imported in one place: what migrations and tests take as the whole schema."""
 
-from cupola.store import apps, identity, instances, jobs, labels, leases, orgs, platform, routes, staging
+from cupola.store import (
+    app_usage_events,
+    apps,
+    deployments,
+    identity,
+    instances,
+    jobs,
+    labels,
+    leases,
+    locks,
+    orgs,
+    platform,
+    routes,
+    service_usage_events,
+    staging,
+    tasks,
+)
 from cupola.store.schema import metadata
 
 __all__ = ["metadata"]
 
-_ALL = (apps, identity, instances, jobs, labels, leases, orgs, platform, routes, staging)
+_ALL = (
+    app_usage_events,
+    apps,
+    deployments,
+    identity,
+    instances,
+    jobs,
+    labels,
+    leases,
+    locks,
+    orgs,
+    platform,
+    routes,
+    service_usage_events,
+    staging,
+    tasks,
+)

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from cupola.bell import Bells
 from cupola.config import Settings
 from cupola.domain import deployment_loop, environments, instances, lifecycle, processes, revisions
+from cupola.domain import deployments as deployment_rules
 from cupola.roles import system_actor
 from cupola.router import feed as router_feed
 from cupola.runtime import desired, feed
@@ -32,11 +33,12 @@ from cupola.store import rows
 from cupola.store.apps import apps
 from cupola.store.apps import processes as process_table
 from cupola.store.database import Database, Tx
+from cupola.store.deployments import deployments
 from cupola.store.orgs import organization_quotas, organizations, spaces
 from cupola.store.platform import audit_events, buildpacks
 from cupola.store.routes import destinations, domains, routes
 from cupola.store.schema import metadata
-from cupola.store.staging import builds, deployments, droplets, packages
+from cupola.store.staging import builds, droplets, packages
 
 ACTOR = system_actor()
 SETTINGS = Settings()
@@ -63,7 +65,7 @@ def tx(tmp_path: Path) -> Iterator[Tx]:
 
 @pytest.fixture
 def app(tx: Tx) -> Any:
-    quota = rows.add(tx, organization_quotas, {"name": "q", "paid_services_allowed": True})
+    quota = rows.add(tx, organization_quotas, {"name": "q", "name_key": "q", "paid_services_allowed": True})
     values = {"name": "o", "name_key": "o"}
     if "quota_guid" in organizations.c:
         values["quota_guid"] = quota.guid
@@ -89,6 +91,11 @@ def droplet_for(tx: Tx, app: Any, digest: str = "sha256:d1") -> Any:
 def started(tx: Tx, app: Any) -> Any:
     app = lifecycle.set_current_droplet(tx, SETTINGS, ACTOR, app, droplet_for(tx, app))
     return lifecycle.start_app(tx, app, ACTOR)
+
+
+def deployed(tx: Tx, app: Any, droplet: Any) -> Any:
+    body = {"relationships": {"app": {"data": {"guid": app.guid}}}, "droplet": {"guid": droplet.guid}}
+    return deployment_rules.create(tx, SETTINGS, ACTOR, body)
 
 
 _numbers = iter(range(1, 10_000))
@@ -247,9 +254,7 @@ def test_a_build_fails_in_upstreams_words_and_after_its_time(tx: Tx, app: Any) -
 def test_a_rolling_deployment_never_goes_below_the_wanted_number(tx: Tx, app: Any) -> None:
     app = started(tx, app)
     tx.run(update(process_table).where(process_table.c.guid == app.guid).values(instances=3))
-    made = deployment_loop.create_deployment(
-        tx, SETTINGS, ACTOR, app, droplet_guid=droplet_for(tx, app, "sha256:d2").guid
-    )
+    made = deployed(tx, app, droplet_for(tx, app, "sha256:d2"))
     for _ in range(20):
         made = fresh(tx, deployments, made)
         new = rows.by_guid(tx, process_table, made.deploying_process_guid)
@@ -269,10 +274,8 @@ def test_a_rolling_deployment_never_goes_below_the_wanted_number(tx: Tx, app: An
 def test_a_cancelled_deployment_brings_the_old_ones_back(tx: Tx, app: Any) -> None:
     app = started(tx, app)
     before = app.droplet_guid
-    made = deployment_loop.create_deployment(
-        tx, SETTINGS, ACTOR, app, droplet_guid=droplet_for(tx, app, "sha256:d2").guid
-    )
-    deployment_loop.cancel(tx, ACTOR, made)
+    made = deployed(tx, app, droplet_for(tx, app, "sha256:d2"))
+    deployment_rules.cancel(tx, ACTOR, made)
     old = rows.by_guid(tx, process_table, app.guid)
     report(tx, old)
     deployment_loop.step(tx, fresh(tx, deployments, made))
