@@ -20,14 +20,16 @@ __all__ = ["OPERATIONS", "ORGANIZATIONS", "printable"]
 
 def printable(value: str) -> list[str]:
     """Names of organizations, spaces and apps take any printable character (behaviours.md section 5)."""
+    if value and not value.strip():
+        return ["can't be blank"]
     return [] if value.isprintable() else ["must not contain escaped characters"]
 
 
 class Create(Message):
     """A new organization."""
 
-    name = string(required=True, min_length=1, max_length=255, checks=[printable])
-    suspended = boolean()
+    name = string(required=True, max_length=255, blank="can't be blank", checks=[printable])
+    suspended = boolean(nullable=True)
     metadata = metadata()
 
 
@@ -35,7 +37,7 @@ class Update(Message):
     """Name, suspension, metadata."""
 
     name = string(min_length=1, max_length=255, checks=[printable])
-    suspended = boolean()
+    suspended = boolean(nullable=True)
     metadata = metadata()
 
 
@@ -98,6 +100,7 @@ def update_organization(call: Call[Row[Any], Update]) -> Row[Any]:
 
 def delete_organization(call: Call[Row[Any], None]) -> Accepted:
     """Delete an organization and everything in it."""
+    locks.require_organization_unlocked(call.tx, call.row)
     return Accepted(
         jobs.enqueue(
             call.tx,

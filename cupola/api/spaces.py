@@ -28,9 +28,9 @@ class _Relationships(Message):
 class Create(Message):
     """A new space."""
 
-    name = string(required=True, min_length=1, max_length=255, checks=[printable])
+    name = string(required=True, max_length=255, blank="can't be blank", checks=[printable])
     relationships = nested(_Relationships, required=True)
-    suspended = boolean()
+    suspended = boolean(nullable=True)
     metadata = metadata()
 
 
@@ -38,7 +38,7 @@ class Update(Message):
     """Name, suspension, metadata."""
 
     name = string(min_length=1, max_length=255, checks=[printable])
-    suspended = boolean()
+    suspended = boolean(nullable=True)
     metadata = metadata()
 
 
@@ -116,6 +116,7 @@ def update_space(call: Call[Row[Any], Update]) -> Row[Any]:
 
 def delete_space(call: Call[Row[Any], None]) -> Accepted:
     """Delete a space and everything in it."""
+    locks.require_space_unlocked(call.tx, call.row)
     guid = jobs.enqueue(
         call.tx,
         "space.delete",
@@ -129,7 +130,7 @@ def delete_space(call: Call[Row[Any], None]) -> Accepted:
 
 OPERATIONS: list[Operation] = [
     list_(SPACES),
-    show(SPACES),
+    show(SPACES, query_status=400),
     create(SPACES, Create, create_space),
     update(SPACES, Update, update_space, allow=access.in_space("organization_manager", "space_manager")),
     delete(SPACES, delete_space, allow=access.in_space("organization_manager")),

@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from cupola import errors
 from cupola.config import Settings
 from cupola.domain import organizations, spaces, stacks
+from cupola.domain.isolation_segments import SHARED
 from cupola.roles import system_actor
 from cupola.store import rows
 from cupola.store.database import Tx
@@ -19,10 +20,8 @@ from cupola.store.orgs import organizations as organizations_table
 from cupola.store.platform import platform_state, security_groups
 from cupola.store.routes import domains
 
-__all__ = ["SHARED_SEGMENT", "ensure"]
+__all__ = ["ensure"]
 
-SHARED_SEGMENT = "933b4c58-120b-499a-b85d-4b6fc9e2903b"
-"""Guid of the isolation segment that every organization uses (behaviours.md section 16)."""
 _PUBLIC = (
     "0.0.0.0-9.255.255.255",
     "11.0.0.0-169.253.255.255",
@@ -62,6 +61,7 @@ def _remember(tx: Tx, name: str, value: str) -> None:
 def _quota(tx: Tx, settings: Settings) -> None:
     values: dict[str, Any] = {
         "name": "default",
+        "name_key": "default",
         "total_memory_in_mb": 10240,
         "total_routes": 1000,
         "total_service_instances": 100,
@@ -71,7 +71,7 @@ def _quota(tx: Tx, settings: Settings) -> None:
 
 
 def _segment(tx: Tx, settings: Settings) -> None:
-    rows.add(tx, isolation_segments, {"guid": SHARED_SEGMENT, "name": "shared", "name_key": "shared"})
+    rows.add(tx, isolation_segments, {"guid": SHARED, "name": "shared", "name_key": "shared"})
 
 
 def _stack(tx: Tx, settings: Settings) -> None:

@@ -4,15 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select
+from sqlalchemy import Row, insert, or_, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, feature_flags
+from cupola.domain import access, feature_flags, quotas
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Tx
-from cupola.store.orgs import organization_quotas, organizations, spaces
+from cupola.store.orgs import organizations, spaces
 from cupola.store.routes import domain_shares, domains, routes
 
 __all__ = [
@@ -59,7 +59,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any]) ->
         _require_public(settings, name)
     _require_free(tx, name, owner)
     if owner is not None:
-        _require_quota(tx, owner)
+        quotas.require_domain(tx, owner)
     values = {
         "name": name,
         "internal": bool(body.get("internal")),
@@ -123,19 +123,6 @@ def _require_free(tx: Tx, name: str, owner: str | None) -> None:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _require_quota(tx: Tx, owner: str) -> None:
-    organization = rows.by_guid(tx, organizations, owner)
-    assert organization is not None
-    limit = tx.scalar(
-        select(organization_quotas.c.total_domains).where(organization_quotas.c.guid == organization.quota_guid)
-    )
-    count = tx.scalar(select(func.count()).select_from(domains).where(domains.c.organization_guid == owner))
-    if limit is not None and count >= limit:
-        raise errors.unprocessable(
-            f'The number of private domains exceeds the quota for organization "{organization.name}"'
-        )
 
 
 def share(tx: Tx, actor: Actor, domain: Row[Any], guids: Sequence[str]) -> None:

@@ -7,12 +7,16 @@ from sqlalchemy import Row, insert, select
 
 from cupola import errors, guid
 from cupola.domain import audit, feature_flags
+from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Tx
 from cupola.store.orgs import organization_quotas, organizations, roles, users
 
-__all__ = ["create", "update"]
+__all__ = ["DEFAULT_QUOTA", "create", "update"]
+
+DEFAULT_QUOTA = "default"
+"""Name of the organization quota that new organizations get."""
 
 
 def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
@@ -22,10 +26,18 @@ def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
             raise errors.not_authorized()
         if body.get("suspended"):
             raise errors.not_authorized()
-    name = body["name"]
+    name = body["name"].strip()
     if tx.scalar(select(organizations.c.guid).where(organizations.c.name_key == name.lower())):
         raise errors.unprocessable(f"Organization '{name}' already exists.")
-    quota = tx.scalar(select(organization_quotas.c.guid).where(organization_quotas.c.name == "default"))
+    quota = tx.scalar(select(organization_quotas.c.guid).where(organization_quotas.c.name_key == DEFAULT_QUOTA))
+    if quota is None:
+        raise CloudError(
+            30001,
+            "CF-OrganizationInvalid",
+            400,
+            "The organization info is invalid: Quota Definition could not be found: "
+            f"{DEFAULT_QUOTA}. Create an organization quota of that name, or rename one to it.",
+        )
     values = {
         "name": name,
         "name_key": name.lower(),
@@ -80,11 +92,14 @@ def update(tx: Tx, actor: Actor, row: Row[Any], body: Mapping[str, Any]) -> Row[
     """Rename, suspend (admins only) or relabel. Raises 403, 422."""
     values: dict[str, Any] = {}
     if "suspended" in body:
-        if not actor.is_admin:
+        # Managers send what is so already: `cf rename-org` repeats the whole organization.
+        if body["suspended"] and not actor.is_admin:
             raise errors.not_authorized()
-        values["suspended"] = body["suspended"]
+        if row.deleting:
+            raise errors.unprocessable(f"Organization '{row.name}' is being deleted and cannot be updated.")
+        values["suspended"] = bool(body["suspended"])
     if "name" in body:
-        name = body["name"]
+        name = body["name"].strip()
         taken = tx.scalar(
             select(organizations.c.guid).where(
                 organizations.c.name_key == name.lower(), organizations.c.guid != row.guid

@@ -4,16 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, delete, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, audit, feature_flags
+from cupola.domain import access, audit, feature_flags, quotas
 from cupola.domain import domains as domain_rules
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Tx
-from cupola.store.orgs import organization_quotas, organizations, spaces
+from cupola.store.orgs import organizations, spaces
 from cupola.store.routes import destinations, domains, route_shares, routes
 
 __all__ = [
@@ -105,9 +105,9 @@ def create(
         raise errors.unprocessable(
             f"Invalid domain. Domain '{domain.name}' is not available in organization '{shown}'."
         )
+    quotas.require_route(tx, space.guid)
     _require_form(actor, domain, host, path, port)
     _require_no_conflict(tx, settings, space, domain, host, path)
-    _require_quota(tx, space)
     values = {
         "host": host,
         "path": path,
@@ -160,20 +160,6 @@ def _require_no_conflict(tx: Tx, settings: Settings, space: Row[Any], domain: Ro
         raise errors.unprocessable(f"Route already exists with {where} for domain '{domain.name}'.")
     if domain.organization_guid is None and any(route.space_guid != space.guid for route in found):
         raise errors.unprocessable("domain_id and host host_and_domain_taken_different_space")
-
-
-def _require_quota(tx: Tx, space: Row[Any]) -> None:
-    organization = rows.by_guid(tx, organizations, space.organization_guid)
-    assert organization is not None
-    limit = tx.scalar(
-        select(organization_quotas.c.total_routes).where(organization_quotas.c.guid == organization.quota_guid)
-    )
-    if limit is None:
-        return
-    inside = select(spaces.c.guid).where(spaces.c.organization_guid == organization.guid)
-    count = tx.scalar(select(func.count()).select_from(routes).where(routes.c.space_guid.in_(inside)))
-    if count >= limit:
-        raise errors.unprocessable(f"Routes quota exceeded for organization '{organization.name}'.")
 
 
 def _options(tx: Tx, actor: Actor, now: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

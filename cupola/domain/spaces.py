@@ -22,6 +22,7 @@ def create(tx: Tx, actor: Actor, name: str, organization_guid: str, body: Mappin
     if organization is None or hidden:
         raise errors.unprocessable("Invalid organization. Ensure the organization exists and you have access to it.")
     access.require_in_org(tx, actor, organization_guid, ("organization_manager",))
+    name = name.strip()
     taken = select(spaces.c.guid).where(
         spaces.c.organization_guid == organization_guid, spaces.c.name_key == name.lower()
     )
@@ -56,9 +57,11 @@ def update(tx: Tx, actor: Actor, row: Row[Any], body: Mapping[str, Any]) -> Row[
     if "suspended" in body:
         if not access.has_in_space(tx, actor, row.guid, ("organization_manager",)):
             raise errors.not_authorized()
-        values["suspended"] = body["suspended"]
+        if row.deleting:
+            raise errors.unprocessable(f"Space '{row.name}' is being deleted and cannot be updated.")
+        values["suspended"] = bool(body["suspended"])
     if "name" in body:
-        name = body["name"]
+        name = body["name"].strip()
         taken = select(spaces.c.guid).where(
             spaces.c.organization_guid == row.organization_guid,
             spaces.c.name_key == name.lower(),

@@ -24,6 +24,8 @@ __all__ = ["find", "include_into", "page_of", "pagination"]
 
 _SECOND = 1_000_000
 _MAX_SHAPES = 2000
+_MAX_EACH = 100
+"""Values of a filter that is a condition for each of them."""
 _NOTHING = object()
 """A filter's value that no row can have."""
 
@@ -147,7 +149,7 @@ def _base(resource: Resource) -> Select[Any]:
 def _statements(call: Call[Any, Any], listing: Listing) -> tuple[seek.Statements, dict[str, Any]]:
     resource, query, actor = listing.resource, call.query, call.actor
     order = query.order(listing.order_by or resource.order_by)
-    conditions, shape, values = _conditions(resource, listing, query)
+    conditions, shape, values = _conditions(resource, listing, query, actor)
     visible = resource.visible(actor)
     values.update(_actor_values(visible, actor))
     if listing.within is not None:
@@ -179,16 +181,16 @@ def _order(resource: Resource, order: tuple[str, bool] | None) -> list[tuple[Col
 
 
 def _conditions(
-    resource: Resource, listing: Listing, query: Query
+    resource: Resource, listing: Listing, query: Query, actor: Actor
 ) -> tuple[list[ColumnElement[bool]], list[Any], dict[str, Any]]:
     where: list[ColumnElement[bool]] = []
     shape: list[Any] = []
     values: dict[str, Any] = {}
     for filter_ in resource.filters:
         if listing.filters is None or filter_.name in listing.filters:
-            _apply(filter_, query, where, shape, values)
+            _apply(filter_, query, actor, where, shape, values)
     if resource.guids:
-        _apply(Filter("guids", resource.table.c.guid), query, where, shape, values)
+        _apply(Filter("guids", resource.table.c.guid), query, actor, where, shape, values)
     for name in resource.timestamps:
         shown = name.removesuffix("s")
         column = resource.table.c[resource.order_columns.get(shown, shown)]
@@ -203,29 +205,52 @@ def _conditions(
 
 
 def _apply(
-    filter_: Filter, query: Query, where: list[ColumnElement[bool]], shape: list[Any], values: dict[str, Any]
+    filter_: Filter,
+    query: Query,
+    actor: Actor,
+    where: list[ColumnElement[bool]],
+    shape: list[Any],
+    values: dict[str, Any],
 ) -> None:
     for suffix in ("", "[not]") if filter_.excludes else ("",):
         wanted = _wanted(filter_, query, filter_.name + suffix)
         if wanted is None:
             continue
-        if wanted is _NOTHING:
-            shape.append((filter_.name, suffix, "nothing"))
-            where.append(false())
-            continue
-        bound: BindParameter[Any] = bindparam(
-            f"{filter_.name}{'_not' if suffix else ''}", expanding=isinstance(wanted, list)
-        )
+        name = f"{filter_.name}{'_not' if suffix else ''}"
         shape.append((filter_.name, suffix))
-        if callable(filter_.match):
-            condition = filter_.match(bound)
-        else:
-            condition = filter_.match.in_(bound) if isinstance(wanted, list) else filter_.match == bound
-            if isinstance(wanted, list) and "" in wanted:
-                shape.append((filter_.name, "empty"))
-                condition = or_(condition, filter_.match.is_(None))
+        condition = _condition(filter_, name, wanted, actor, shape, values)
         where.append(not_(condition) if suffix else condition)
-        values[bound.key] = wanted
+
+
+def _condition(
+    filter_: Filter, name: str, wanted: Any, actor: Actor, shape: list[Any], values: dict[str, Any]
+) -> ColumnElement[bool]:
+    if wanted is _NOTHING:
+        shape.append("nothing")
+        return false()
+    match = filter_.match
+    if not callable(match):
+        bound = _bound(name, wanted, values)
+        if not isinstance(wanted, list):
+            return match == bound
+        condition: ColumnElement[bool] = match.in_(bound)
+        if "" in wanted:
+            shape.append("empty")
+            condition = or_(condition, match.is_(None))
+        return condition
+    more: tuple[Actor, ...] = ()
+    if filter_.by_actor:
+        values["actor"] = actor.guid
+        more = (actor,)
+    if filter_.each:
+        shape.append(len(wanted))
+        return or_(*(match(_bound(f"{name}{number}", one, values), *more) for number, one in enumerate(wanted)))
+    return match(_bound(name, wanted, values), *more)
+
+
+def _bound(name: str, wanted: Any, values: dict[str, Any]) -> BindParameter[Any]:
+    values[name] = wanted
+    return bindparam(name, expanding=isinstance(wanted, list))
 
 
 def _wanted(filter_: Filter, query: Query, name: str) -> Any:
@@ -244,6 +269,8 @@ def _wanted(filter_: Filter, query: Query, name: str) -> Any:
         return None
     if filter_.choices and any(one not in filter_.choices for one in listed):
         raise query.bad(_bad_choice(name, filter_.choices))
+    if filter_.each and len(listed) > _MAX_EACH:
+        raise query.bad(f"{name.replace('_', ' ').capitalize()} can have at most {_MAX_EACH} values")
     if filter_.fold:
         listed = [one.lower() for one in listed]
     return listed if filter_.convert is None else _converted(filter_.convert, listed)

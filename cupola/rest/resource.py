@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, Table
-from sqlalchemy.sql.elements import BindParameter
 
 from cupola.roles import Actor
 from cupola.store.database import Tx
@@ -41,7 +40,7 @@ class Filter:
     """One list parameter. `match` is a column (value in list) or a function from the bound values to a condition."""
 
     name: str
-    match: ColumnElement[Any] | Callable[[BindParameter[Any]], ColumnElement[bool]]
+    match: ColumnElement[Any] | Callable[..., ColumnElement[bool]]
     kind: Literal["list", "bool", "one"] = "list"
     fold: bool = False
     """Compare in lower case: the column holds lower case."""
@@ -52,6 +51,10 @@ class Filter:
     doc: str = ""
     excludes: bool = False
     """Also takes `name[not]`, which leaves out."""
+    each: bool = False
+    """`match` is a function of a single value, asked for each value of a list; any that holds is enough."""
+    by_actor: bool = False
+    """`match` is also given the actor, and may name it as bindparam("actor"): what it looks through is not all visible."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Organizations, spaces, their quotas, roles and users."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table, UniqueConstraint
 
 from cupola.store.schema import guid_ref, metadata, metadata_columns, resource_columns
 
@@ -36,11 +36,13 @@ organization_quotas = Table(
     "organization_quotas",
     metadata,
     *resource_columns(),
-    Column("name", String(255), nullable=False, unique=True),
+    Column("name", String(255), nullable=False),
+    Column("name_key", String(255), nullable=False, unique=True),
     *_limits(),
-    Column("total_domains", Integer),
+    Column("total_domains", BigInteger),
     Column("paid_services_allowed", Boolean, nullable=False),
 )
+"""Names are unique without regard to case here, and with regard to it among the space quotas of an organization."""
 
 isolation_segments = Table(
     "isolation_segments",

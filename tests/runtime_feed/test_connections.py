@@ -68,7 +68,7 @@ async def _conversation(directory: Path) -> None:
 
 def _add_route(database: Database) -> None:
     with database.write() as tx:
-        quota = rows.add(tx, organization_quotas, {"name": "q", "paid_services_allowed": True})
+        quota = rows.add(tx, organization_quotas, {"name": "q", "name_key": "q", "paid_services_allowed": True})
         organization = rows.add(tx, organizations, {"name": "o", "name_key": "o", "quota_guid": quota.guid})
         space = rows.add(tx, spaces, {"name": "s", "name_key": "s", "organization_guid": organization.guid})
         domain = rows.add(tx, domains, {"name": "example.org"})
