@@ -7,7 +7,7 @@ from sqlalchemy import Row, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, audit, buildpack_names, feature_flags
+from cupola.domain import access, audit, buildpack_names, feature_flags, quotas, usage
 from cupola.domain.apps import forbidden_names
 from cupola.errors import CloudError
 from cupola.roles import Actor
@@ -43,7 +43,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         feature_flags.require(tx, actor, f"diego_{kind}")
     names, stack = _recipe(tx, settings, app, lifecycle.get("data") or {}, warnings)
     staging = settings.staging
-    values = {
+    values: dict[str, Any] = {
         "app_guid": app.guid,
         "package_guid": package.guid,
         "state": "STAGING",
@@ -58,7 +58,9 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         "created_by_name": actor.name,
         "created_by_email": actor.email or None,
     }
+    quotas.require_staging(tx, app.space_guid, memory_mb=values["memory_mb"], log_rate=values["log_rate"])
     row = rows.add(tx, builds, values, body.get("metadata"))
+    usage.staging_started(tx, row)
     data = {"build_guid": row.guid, "package_guid": package.guid}
     audit.record(tx, "audit.app.build.create", actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
     tx.ring("staging")

@@ -6,11 +6,10 @@ from sqlalchemy import Row
 
 from cupola import errors, guid
 from cupola.config import Settings
-from cupola.domain import audit, processes, revisions, sidecars
+from cupola.domain import audit, processes, quotas, revisions, sidecars
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps
-from cupola.store.apps import processes as process_table
 from cupola.store.apps import sidecars as sidecar_table
 from cupola.store.database import Tx
 from cupola.store.staging import droplets
@@ -19,7 +18,7 @@ __all__ = ["create_processes_from_droplet", "restart_app", "set_current_droplet"
 
 
 def start_app(tx: Tx, app: Row[Any], actor: Actor) -> Row[Any]:
-    """Start all processes. Nothing changes when the app is started already. Raises 422 without a droplet."""
+    """Start all processes. Nothing changes when the app is started already. Raises 422 without droplet or quota."""
     _require_droplet(app)
     if app.state == "STARTED":
         return app
@@ -27,7 +26,7 @@ def start_app(tx: Tx, app: Row[Any], actor: Actor) -> Row[Any]:
 
 
 def restart_app(tx: Tx, app: Row[Any], actor: Actor) -> Row[Any]:
-    """Replace all instances; also starts a stopped app. Raises 422 without a droplet."""
+    """Replace all instances; also starts a stopped app. Raises 422 without droplet or quota."""
     _require_droplet(app)
     return _started(tx, app, actor, "audit.app.restart")
 
@@ -38,7 +37,7 @@ def stop_app(tx: Tx, app: Row[Any], actor: Actor) -> Row[Any]:
         app = rows.change(tx, apps, app, {"state": "STOPPED"})
     for process in processes.of_app(tx, app.guid):
         if process.state != "STOPPED":
-            rows.change(tx, process_table, process, {"state": "STOPPED"})
+            processes.change(tx, process, {"state": "STOPPED"})
     _record(tx, "audit.app.stop", actor, app)
     _ring(tx)
     return app
@@ -50,12 +49,18 @@ def _require_droplet(app: Row[Any]) -> None:
 
 
 def _started(tx: Tx, app: Row[Any], actor: Actor, event: str) -> Row[Any]:
+    own = processes.of_app(tx, app.guid)
+    quotas.require_processes(tx, app.space_guid, [quotas.size_of(process) for process in own])
     if app.state != "STARTED":
         app = rows.change(tx, apps, app, {"state": "STARTED"})
     revision = revisions.create_if_changed(tx, actor, app)
-    values: dict[str, Any] = {"state": "STARTED", "revision_guid": revision.guid if revision is not None else None}
-    for process in processes.of_app(tx, app.guid):
-        rows.change(tx, process_table, process, {**values, "version": guid.new()})
+    values: dict[str, Any] = {
+        "state": "STARTED",
+        "revision_guid": revision.guid if revision is not None else None,
+        "droplet_guid": app.droplet_guid,
+    }
+    for process in own:
+        processes.change(tx, process, {**values, "version": guid.new()})
     _record(tx, event, actor, app)
     _ring(tx)
     return app

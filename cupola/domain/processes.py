@@ -1,20 +1,21 @@
 """Processes: made with an app, its droplets and its manifests; scaled and configured by their owners."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
 
 from cupola import errors, guid
 from cupola.config import Settings
-from cupola.domain import audit, feature_flags
+from cupola.domain import audit, feature_flags, quotas, usage
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps, processes, sidecars
 from cupola.store.database import Tx
-from cupola.store.staging import deployments, droplets
+from cupola.store.deployments import deployments
+from cupola.store.staging import droplets
 
-__all__ = ["add", "detected_commands", "is_deploying", "newest", "of_app", "scale", "update"]
+__all__ = ["add", "change", "detected_commands", "is_deploying", "newest", "of_app", "remove", "scale", "update"]
 
 _SCALES = {
     "instances": "instances",
@@ -27,7 +28,10 @@ _SCALES = {
 def add(
     tx: Tx, settings: Settings, actor: Actor, app: Row[Any], type_: str, values: Mapping[str, Any] | None = None
 ) -> Row[Any]:
-    """Make a process with the defaults of its type; the first web process has the app's own guid."""
+    """Make a process with the defaults of its type; the first web process has the app's own guid.
+
+    Raises 422 when it is started and does not fit into a quota.
+    """
     web = type_ == "web"
     defaults = settings.defaults
     own = {
@@ -46,7 +50,11 @@ def add(
         "readiness_type": "process",
         **(values or {}),
     }
+    if own["state"] == "STARTED":
+        size = quotas.Size(own["guid"], own["instances"], own["memory_mb"], own["log_rate"])
+        quotas.require_processes(tx, app.space_guid, [size])
     row = rows.add(tx, processes, own)
+    usage.process_changed(tx, None, row)
     audit.record(
         tx,
         "audit.app.process.create",
@@ -58,6 +66,22 @@ def add(
         space_guid=app.space_guid,
     )
     return row
+
+
+def change(
+    tx: Tx, process: Row[Any], values: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
+) -> Row[Any]:
+    """Change a process's row, and note what that means for its usage; gives the row as it is now."""
+    changed = rows.change(tx, processes, process, values, metadata)
+    usage.process_changed(tx, process, changed)
+    return changed
+
+
+def remove(tx: Tx, found: Sequence[Row[Any]]) -> None:
+    """Delete processes, and note what that means for their usage."""
+    for process in found:
+        usage.process_changed(tx, process, None)
+    rows.remove(tx, processes, [process.guid for process in found])
 
 
 def of_app(tx: Tx, app_guid: str) -> list[Row[Any]]:
@@ -105,16 +129,22 @@ def scale(tx: Tx, settings: Settings, actor: Actor, process: Row[Any], body: Map
             f"disk_quota too much disk requested (requested {values['disk_mb']} MB - must be less than {most} MB)"
         )
     _require_room_for_sidecars(tx, process, values.get("memory_mb", process.memory_mb))
+    if process.state == "STARTED":
+        quotas.require_processes(tx, _space_of(tx, process), [quotas.size_of(process, **values)])
     # Instances are replaced when what they were given changes; their number alone replaces none.
     if any(
         values.get(name, process._mapping[name]) != process._mapping[name]
         for name in ("memory_mb", "disk_mb", "log_rate")
     ):
         values["version"] = guid.new()
-    changed = rows.change(tx, processes, process, values)
+    changed = change(tx, process, values)
     _record(tx, "audit.app.process.scale", actor, changed, {"request": dict(body)})
     tx.ring("desired")
     return changed
+
+
+def _space_of(tx: Tx, process: Row[Any]) -> str:
+    return str(tx.scalar(select(apps.c.space_guid).where(apps.c.guid == process.app_guid)))
 
 
 def _require_room_for_sidecars(tx: Tx, process: Row[Any], memory_mb: int) -> None:
@@ -144,7 +174,10 @@ def update(tx: Tx, settings: Settings, actor: Actor, process: Row[Any], body: Ma
         values["user"] = body["user"]
     values |= _liveness(settings, process, body.get("health_check") or {})
     values |= _readiness(body.get("readiness_health_check") or {})
-    changed = rows.change(tx, processes, process, values, body.get("metadata"))
+    if process.state == "STARTED":
+        # As upstream: a started process over its quota cannot be changed at all.
+        quotas.require_processes(tx, _space_of(tx, process), [quotas.size_of(process, log_rate=None)])
+    changed = change(tx, process, values, body.get("metadata"))
     _record(tx, "audit.app.process.update", actor, changed, {"request": dict(body)})
     return changed
 

@@ -7,15 +7,27 @@ from typing import Any
 from sqlalchemy import Row, Table
 
 from cupola.config import Settings
-from cupola.domain import buildpacks, deletion, droplets, packages, roles, routes, security_groups
+from cupola.domain import (
+    buildpacks,
+    deletion,
+    droplets,
+    organization_quotas,
+    packages,
+    roles,
+    routes,
+    security_groups,
+    space_quotas,
+)
 from cupola.domain.manifests import apply, parse
 from cupola.jobs.runner import Handler, Job
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps
 from cupola.store.database import Tx
+from cupola.store.orgs import organization_quotas as organization_quotas_table
 from cupola.store.orgs import organizations, spaces, users
 from cupola.store.orgs import roles as roles_table
+from cupola.store.orgs import space_quotas as space_quotas_table
 from cupola.store.platform import buildpacks as buildpacks_table
 from cupola.store.platform import security_groups as security_groups_table
 from cupola.store.routes import domains
@@ -69,6 +81,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "domain.delete": _of_row(domains, deletion.delete_domain),
         "droplet.delete": _of_row(droplets_table, droplets.delete),
         "organization.delete": _of_row(organizations, deletion.delete_organization),
+        "organization_quota.delete": _of_row(organization_quotas_table, organization_quotas.delete),
         "package.delete": _of_row(packages_table, packages.delete),
         "role.delete": _of_row(roles_table, roles.delete),
         "route.delete": _of_row(routes_table, _delete_route),
@@ -76,5 +89,6 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "space.apply_manifest": partial(_apply_manifest, settings),
         "space.delete": _of_row(spaces, deletion.delete_space),
         "space.delete_unmapped_routes": _of_row(spaces, _delete_unmapped),
+        "space_quota.delete": _of_row(space_quotas_table, space_quotas.delete),
         "user.delete": _of_row(users, deletion.delete_user),
     }
