@@ -1,0 +1,224 @@
+"""The command line on one screen: every command with its options; the work is in the module of its name."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cupola import __version__
+
+__all__ = ["cupola"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _data_dir(function: _F) -> _F:
+    return click.option(
+        "--data-dir",
+        type=_DIRECTORY,
+        help="The platform's directory. [CUPOLA_DATA_DIR, else ~/.local/share/cupola]",
+    )(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="cupola")
+def cupola() -> None:
+    """Cloud Foundry in one command: `cupola up`, then `cf login` and `cf push`, or `cupola push`."""
+
+
+@cupola.command()
+@_data_dir
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the one origin. [9080]")
+@click.option("--listen", metavar="ADDRESS", help="Address to listen on. [127.0.0.1]")
+@click.option(
+    "--isolation",
+    type=click.Choice(["auto", "root", "rootless", "process", "none"]),
+    help="How apps are isolated. [auto]",
+)
+@click.option("--config", type=_FILE, envvar="CUPOLA_CONFIG", help="TOML file with settings.")
+@click.option(
+    "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True, help="Any other setting; may be repeated."
+)
+@click.option("--detach", is_flag=True, help="Return when the platform is ready, and leave it running.")
+@click.option(
+    "--push",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    help="App to push once the platform is ready, unless it is there already.",
+)
+def up(
+    data_dir: Path | None,
+    port: int | None,
+    listen: str | None,
+    isolation: str | None,
+    config: Path | None,
+    assignments: tuple[str, ...],
+    detach: bool,
+    push: tuple[Path, ...],
+) -> None:
+    """Start the platform, or take over one that runs. Ctrl-C stops it with its apps."""
+    from cupola.cli.up import Wish, up
+
+    flags: dict[str, Any] = {
+        "data_dir": str(data_dir) if data_dir else None,
+        "platform.port": port,
+        "platform.listen": listen,
+        "runtime.isolation": isolation,
+        **_pairs(assignments, "--set"),
+    }
+    sys.exit(up(Wish(config, flags, detach, push)))
+
+
+@cupola.command()
+@_data_dir
+def down(data_dir: Path | None) -> None:
+    """Stop the apps and the platform."""
+    from cupola.cli.down import down
+
+    sys.exit(down(_place(data_dir)))
+
+
+@cupola.command()
+@_data_dir
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show what runs. Exit status 0 when the platform is up, 3 when it is not."""
+    from cupola.cli.status import status
+
+    sys.exit(status(_place(data_dir), as_json))
+
+
+@cupola.command()
+@_data_dir
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(data_dir: Path | None, as_json: bool) -> None:
+    """Say what this machine offers, what it lacks, what follows and what helps."""
+    from cupola.cli.doctor import doctor
+
+    sys.exit(doctor(_place(data_dir), as_json))
+
+
+@cupola.command()
+@click.argument("processes", metavar="[PROCESS]...", nargs=-1)
+@_data_dir
+@click.option("--lines", "-n", type=click.IntRange(0), default=50, show_default=True, help="Lines of each process.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines are written.")
+def logs(processes: tuple[str, ...], data_dir: Path | None, lines: int, follow: bool) -> None:
+    """Show the platform's own logs (apps: `cf logs`)."""
+    from cupola.cli.logs import logs
+
+    sys.exit(logs(_place(data_dir), processes, lines, follow))
+
+
+@cupola.command("login-info")
+@_data_dir
+@click.option("--password", is_flag=True, help="Print the password and nothing else.")
+def login_info(data_dir: Path | None, password: bool) -> None:
+    """Say how to log in."""
+    from cupola.cli.login_info import login_info
+
+    sys.exit(login_info(_place(data_dir), password))
+
+
+@cupola.command()
+@click.argument(
+    "directories", metavar="DIRECTORY...", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@_data_dir
+@click.option("--name", help="App to push: its name, or one of the manifest's. [manifest, else the directory]")
+@click.option("--manifest", "-f", type=_FILE, help="Manifest. [DIRECTORY/manifest.yml]")
+@click.option("--memory", "-m", metavar="SIZE", help="Memory of an instance, as 256M or 1G.")
+@click.option("--disk", "-k", metavar="SIZE", help="Disk of an instance.")
+@click.option("--instances", "-i", type=click.IntRange(0), help="Number of instances.")
+@click.option("--buildpack", "-b", "buildpacks", multiple=True, help="Buildpack; may be repeated.")
+@click.option("--command", "-c", help="Start command.")
+@click.option(
+    "--health-check-type",
+    "-u",
+    "health_check",
+    type=click.Choice(["port", "http", "process"]),
+    help="How an instance's health is judged.",
+)
+@click.option("--no-route", is_flag=True, help="Give the app no route.")
+@click.option("--random-route", is_flag=True, help="Give the app a route with a random name.")
+@click.option("--no-start", is_flag=True, help="Stage the app and leave it as it is.")
+@click.option("--strategy", type=click.Choice(["rolling"]), help="Replace running instances one by one.")
+@click.option(
+    "--var", "variables", metavar="NAME=VALUE", multiple=True, help="Variable of the manifest; may be repeated."
+)
+@click.option("--vars-file", type=_FILE, multiple=True, help="YAML file with variables.")
+@click.option("--if-missing", is_flag=True, help="Do nothing when the app is there and started.")
+@click.option("--api", "url", metavar="URL", help="Another platform than the one in --data-dir.")
+@click.option("--user", envvar="CUPOLA_USER", help="User; the password is taken from CUPOLA_PASSWORD. [the first user]")
+@click.option("--password", envvar="CUPOLA_PASSWORD", hidden=True)
+@click.option("--org", default="", help="Organization. [cupola]")
+@click.option("--space", default="", help="Space. [dev]")
+def push(
+    directories: tuple[Path, ...],
+    data_dir: Path | None,
+    name: str | None,
+    manifest: Path | None,
+    memory: str | None,
+    disk: str | None,
+    instances: int | None,
+    buildpacks: tuple[str, ...],
+    command: str | None,
+    health_check: str | None,
+    no_route: bool,
+    random_route: bool,
+    no_start: bool,
+    strategy: str | None,
+    variables: tuple[str, ...],
+    vars_file: tuple[Path, ...],
+    if_missing: bool,
+    url: str | None,
+    user: str | None,
+    password: str | None,
+    org: str,
+    space: str,
+) -> None:
+    """Push the app in DIRECTORY (default: here) with its manifest, like `cf push`."""
+    from cupola.cli.manifest import Flags, ManifestProblem, read_variables
+    from cupola.cli.push import Order, Target, push
+
+    if len(directories) > 1 and (name or manifest):
+        raise click.UsageError("--name and --manifest are for one directory")
+    try:
+        of_files = read_variables(vars_file)
+    except ManifestProblem as error:
+        raise click.ClickException(str(error)) from error
+    flags = Flags(
+        name=name,
+        memory=memory,
+        disk=disk,
+        instances=instances,
+        command=command,
+        buildpacks=buildpacks,
+        health_check=health_check,
+        no_route=no_route,
+        random_route=random_route,
+        variables={**of_files, **_pairs(variables, "--var")},
+    )
+    target = Target(_place(data_dir), url or "", user or "", password or "", org, space)
+    order = Order(directories or (Path(),), manifest, flags, strategy or "", not no_start, if_missing)
+    sys.exit(push(target, order))
+
+
+def _place(given: Path | None) -> Path:
+    from cupola.cli.place import data_directory
+
+    return data_directory(given)
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option} takes NAME=VALUE, not {text!r}")
+        found[name] = value
+    return found

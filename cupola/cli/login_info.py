@@ -1,0 +1,38 @@
+"""`cupola login-info`: how to log in."""
+
+from pathlib import Path
+
+import click
+
+from cupola.cli import place
+from cupola.cli.place import shown
+from cupola.cli.up import login_command
+
+__all__ = ["login_info"]
+
+
+def login_info(data_dir: Path, password: bool) -> int:
+    """Run the command; its exit status."""
+    settings = place.required_settings(data_dir)
+    kept = place.credentials(data_dir)
+    if kept is None:
+        raise click.ClickException(
+            f"{data_dir / 'credentials.json'} is gone: the first user's password is not known here"
+        )
+    if password:
+        click.echo(kept.password)
+        return 0
+    click.echo(f"API       {settings.api_url}")
+    click.echo(f"User      {kept.username}")
+    click.echo(f"Password  in {shown(kept.file)}; `{place.command('login-info --password', data_dir)}` prints it")
+    click.echo(f"Log in    {login_command(settings, kept)}")
+    click.echo(f"Token     {_token_command(settings.uaa_url, kept.username, data_dir)}")
+    return 0
+
+
+def _token_command(uaa: str, user: str, data_dir: Path) -> str:
+    password = place.command("login-info --password", data_dir)
+    return (
+        f"curl -s -u cf: {uaa}/oauth/token -d grant_type=password -d username={user} "
+        f'--data-urlencode "password=$({password})"'
+    )
