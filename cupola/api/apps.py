@@ -11,7 +11,7 @@ from cupola.api.organizations import ORGANIZATIONS, printable
 from cupola.api.spaces import SPACES
 from cupola.api.stacks import STACKS
 from cupola.domain import apps as rules
-from cupola.domain import audit, feature_flags, visibility
+from cupola.domain import audit, feature_flags, locks, visibility
 from cupola.domain.access import MANAGE_APPS, has_in_space
 from cupola.rest.message import Message, anything, metadata, nested, object_, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Reply, create, delete, list_, present, show, update
@@ -201,6 +201,7 @@ def update_app(call: Call[Row[Any], Update]) -> Row[Any]:
 
 def delete_app(call: Call[Row[Any], None]) -> Accepted:
     """Delete an app and everything that belongs to it; its routes stay."""
+    locks.require_app_unlocked(call.tx, call.row)
     return Accepted(_job(call, "app.delete"))
 
 
