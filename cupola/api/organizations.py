@@ -6,8 +6,8 @@ from sqlalchemy import Row
 
 from cupola.api import access
 from cupola.domain import access as rules_of_access
+from cupola.domain import locks, visibility
 from cupola.domain import organizations as rules
-from cupola.domain import visibility
 from cupola.rest.message import Message, boolean, metadata, string
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of, to_one

@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, Row
 
 from cupola.api import access
 from cupola.api.organizations import ORGANIZATIONS, printable
+from cupola.domain import locks, visibility
 from cupola.domain import spaces as rules
-from cupola.domain import visibility
 from cupola.rest.message import Message, boolean, metadata, nested, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, present, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
