@@ -107,13 +107,17 @@ def test_every_limit_is_kept_and_nulls_lift_them(cloud: Cloud) -> None:
         ({"name": "x", "domains": {"total_domains": -1}}, "Domains Total domains must be greater than or equal to 0"),
         (
             {"name": "x", "routes": {"total_routes": 2, "total_reserved_ports": 3}},
-            "Total reserved ports must be -1, 0, or a positive integer, "
-            "and must be less than or equal to total routes.",
+            (
+                "Total reserved ports must be -1, 0, or a positive integer, "
+                "and must be less than or equal to total routes."
+            ),
         ),
         (
             {"name": "x", "relationships": {"organizations": {"data": "all"}}},
-            'Relationships Organizations must be structured like this: "organizations: '
-            '{"data": [{"guid": "valid-guid"},{"guid": "valid-guid"}]}"',
+            (
+                'Relationships Organizations must be structured like this: "organizations: '
+                '{"data": [{"guid": "valid-guid"},{"guid": "valid-guid"}]}"'
+            ),
         ),
         (
             {"name": "x", "relationships": {"organizations": {"data": [{"guid": "nope"}]}}},
@@ -196,11 +200,16 @@ def test_a_quota_is_applied_in_place_of_the_one_before(cloud: Cloud) -> None:
         ({}, "Data can't be blank, Data must be an array"),
         ({"data": []}, "Data can't be blank"),
         ({"data": {"guid": "x"}}, "Data must be an array"),
-        ({"data": [{"guid": 1}, {"guid": "x"}, {}]}, "Invalid data type: Data[0] guid should be a string., "
-         "Invalid data type: Data[2] guid should be a string."),
+        (
+            {"data": [{"guid": 1}, {"guid": "x"}, {}]},
+            (
+                "Invalid data type: Data[0] guid should be a string., "
+                "Invalid data type: Data[2] guid should be a string."
+            ),
+        ),
         ({"data": [{"guid": "a"}, {"guid": "b"}]}, 'Organizations with guids ["a", "b"] do not exist'),
     ],
-)  # fmt: skip
+)
 def test_what_a_quota_may_be_applied_to(cloud: Cloud, body: Any, detail: str) -> None:
     path = f"{PATH}/{quota(cloud)['guid']}/relationships/organizations"
     assert cloud.admin.problem("POST", path, body) == (422, 10008, detail)
@@ -234,8 +243,10 @@ def test_a_quota_in_use_cannot_be_deleted(cloud: Cloud) -> None:
     assert cloud.admin.problem("DELETE", f"{PATH}/{made}") == (
         422,
         10008,
-        "This quota is applied to one or more organizations. "
-        "Apply different quotas to those organizations before deleting.",
+        (
+            "This quota is applied to one or more organizations. "
+            "Apply different quotas to those organizations before deleting."
+        ),
     )
     cloud.admin.ok("POST", f"{PATH}/{default}/relationships/organizations", targets(org))
     job = finished(cloud, cloud.admin, "DELETE", f"{PATH}/{made}")
