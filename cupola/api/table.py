@@ -21,6 +21,7 @@ from cupola.api import (
     organizations,
     packages,
     processes,
+    registry_credentials,
     revisions,
     roles,
     root,
@@ -75,4 +76,5 @@ OPERATIONS: list[Operation] = [
     *app_usage_events.OPERATIONS,
     *service_usage_events.OPERATIONS,
     *locks.OPERATIONS,
+    *registry_credentials.OPERATIONS,
 ]

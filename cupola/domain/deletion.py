@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select
 
-from cupola.domain import audit, destinations, routes
+from cupola.domain import audit, destinations, locks, registry_credentials, routes, tasks, usage
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps, buildpack_caches, processes, revisions, sidecars
 from cupola.store.database import Tx
+from cupola.store.deployments import deployments
 from cupola.store.orgs import (
     isolation_segment_entitlements,
     organizations,
@@ -22,7 +23,7 @@ from cupola.store.orgs import (
 from cupola.store.platform import security_group_spaces
 from cupola.store.routes import domain_shares, domains, route_shares
 from cupola.store.routes import routes as routes_table
-from cupola.store.staging import builds, deployments, droplets, packages
+from cupola.store.staging import builds, droplets, packages
 
 __all__ = [
     "clear_buildpack_caches",
@@ -38,15 +39,26 @@ _OF_APP = (deployments, revisions, sidecars, builds, droplets, packages, process
 
 
 def delete_app(tx: Tx, actor: Actor, app: Row[Any]) -> None:
-    """Remove an app with everything that is its own; its routes stay, without it."""
+    """Remove an app with everything that is its own; its routes stay, without it. Raises 422 while it is locked."""
+    locks.require_app_unlocked(tx, app)
     audit.record(tx, "audit.app.delete-request", actor, app.guid, "app", app.name, {}, space_guid=app.space_guid)
     destinations.remove_all_of_app(tx, actor, app)
+    tasks.delete_of_app(tx, actor, app)
+    _end_usage(tx, app)
     for table in _OF_APP:
         rows.remove(tx, table, tx.scalars(select(table.c.guid).where(table.c.app_guid == app.guid)))
     clear_buildpack_caches(tx, app.guid)
+    registry_credentials.remove_all_of(tx, app.guid)
     rows.remove(tx, apps, [app.guid])
     tx.ring("desired")
     tx.ring("routes")
+
+
+def _end_usage(tx: Tx, app: Row[Any]) -> None:
+    for build in tx.all(select(builds).where(builds.c.app_guid == app.guid, builds.c.state == "STAGING")):
+        usage.staging_stopped(tx, build)
+    for process in tx.all(select(processes).where(processes.c.app_guid == app.guid)):
+        usage.process_changed(tx, process, None)
 
 
 def clear_buildpack_caches(tx: Tx, app_guid: str | None) -> None:
@@ -56,7 +68,8 @@ def clear_buildpack_caches(tx: Tx, app_guid: str | None) -> None:
 
 
 def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
-    """Remove a space, its apps, routes and roles."""
+    """Remove a space, its apps, routes and roles. Raises 422 while an app in it is locked."""
+    locks.require_space_unlocked(tx, space)
     for app in tx.all(select(apps).where(apps.c.space_guid == space.guid)):
         delete_app(tx, actor, app)
     routes.delete_routes(
@@ -65,6 +78,7 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
     tx.run(delete(route_shares).where(route_shares.c.space_guid == space.guid))
     tx.run(delete(security_group_spaces).where(security_group_spaces.c.space_guid == space.guid))
     tx.run(delete(roles).where(roles.c.space_guid == space.guid))
+    registry_credentials.remove_all_of(tx, space.guid)
     rows.remove(tx, spaces, [space.guid])
     audit.record(
         tx,
@@ -81,6 +95,7 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
 
 def delete_organization(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
     """Remove an organization, its spaces, private domains and roles. Raises 290010 while a domain is shared."""
+    locks.require_organization_unlocked(tx, organization)
     own = tx.all(select(domains).where(domains.c.organization_guid == organization.guid))
     _require_unshared(tx, organization, own)
     for space in tx.all(select(spaces).where(spaces.c.organization_guid == organization.guid)):
@@ -89,6 +104,7 @@ def delete_organization(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
         delete_domain(tx, actor, domain)
     tx.run(delete(domain_shares).where(domain_shares.c.organization_guid == organization.guid))
     tx.run(delete(roles).where(roles.c.organization_guid == organization.guid))
+    registry_credentials.remove_all_of(tx, organization.guid)
     tx.run(delete(space_quotas).where(space_quotas.c.organization_guid == organization.guid))
     tx.run(
         delete(isolation_segment_entitlements).where(

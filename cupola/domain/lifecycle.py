@@ -6,7 +6,7 @@ from sqlalchemy import Row
 
 from cupola import errors, guid
 from cupola.config import Settings
-from cupola.domain import audit, processes, quotas, revisions, sidecars
+from cupola.domain import audit, processes, quotas, registry_credentials, revisions, sidecars
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps
@@ -61,6 +61,7 @@ def _started(tx: Tx, app: Row[Any], actor: Actor, event: str) -> Row[Any]:
     }
     for process in own:
         processes.change(tx, process, {**values, "version": guid.new()})
+    registry_credentials.remember_for_app(tx, actor, app)
     _record(tx, event, actor, app)
     _ring(tx)
     return app
