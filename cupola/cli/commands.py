@@ -26,8 +26,11 @@ def _data_dir(function: _F) -> _F:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="cupola")
-def cupola() -> None:
+@_data_dir
+@click.pass_context
+def cupola(context: click.Context, data_dir: Path | None) -> None:
     """Cloud Foundry in one command: `cupola up`, then `cf login` and `cf push`, or `cupola push`."""
+    context.obj = data_dir
 
 
 @cupola.command()
@@ -64,7 +67,7 @@ def up(
     from cupola.cli.up import Wish, up
 
     flags: dict[str, Any] = {
-        "data_dir": str(data_dir) if data_dir else None,
+        "data_dir": str(data_dir or click.get_current_context().obj or "") or None,
         "platform.port": port,
         "platform.listen": listen,
         "runtime.isolation": isolation,
@@ -211,7 +214,7 @@ def push(
 def _place(given: Path | None) -> Path:
     from cupola.cli.place import data_directory
 
-    return data_directory(given)
+    return data_directory(given or click.get_current_context().obj)
 
 
 def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:

@@ -55,13 +55,11 @@ def required_settings(data_dir: Path) -> Settings:
     return found
 
 
-def ensure_credentials(settings: Settings) -> tuple[Credentials, bool]:
-    """The first user's credentials, and whether they were made just now."""
+def ensure_credentials(settings: Settings) -> Credentials:
+    """The first user's credentials; made at the first start."""
     file = settings.data_dir / "credentials.json"
     made = {"admin": {"username": settings.platform.admin_user, "password": generated.password(24)}}
-    content = json.dumps(made).encode()
-    kept = generated.create_private(file, content)
-    return _parse(file, kept), kept == content
+    return _parse(file, generated.create_private(file, json.dumps(made).encode()))
 
 
 def credentials(data_dir: Path) -> Credentials | None:

@@ -55,16 +55,16 @@ def up(wish: Wish) -> int:
     console = Console(highlight=False)
     before = place.kept_settings(settings.data_dir)
     checks.prepare(settings, before)
-    credentials, is_first = place.ensure_credentials(settings)
+    credentials = place.ensure_credentials(settings)
     if _runs_as_wished(settings):
         console.print(f"Cupola runs already in {escape(shown(settings.data_dir))}.")
-        welcome(console, settings, credentials, is_first=False, attached=False)
+        welcome(console, settings, credentials, attached=False)
         return _push_all(settings, wish.push)
     _take_over(console, settings, before)
     if wish.detach:
-        _detached(console, settings, credentials, is_first)
+        _detached(console, settings, credentials)
         return _push_all(settings, wish.push)
-    return _Foreground(console, settings, credentials, is_first, wish.push).run()
+    return _Foreground(console, settings, credentials, wish.push).run()
 
 
 def _runs_as_wished(settings: Settings) -> bool:
@@ -116,13 +116,10 @@ def _changes(before: Settings, after: Settings) -> list[str]:
 class _Foreground:
     """Supervises in this process, shows what happens, pushes what was asked for once the platform answers."""
 
-    def __init__(
-        self, console: Console, settings: Settings, credentials: Credentials, is_first: bool, push: tuple[Path, ...]
-    ) -> None:
+    def __init__(self, console: Console, settings: Settings, credentials: Credentials, push: tuple[Path, ...]) -> None:
         self._console = console
         self._settings = settings
         self._credentials = credentials
-        self._is_first = is_first
         self._push = list(push)
         self._pushing: subprocess.Popen[bytes] | None = None
         wanted = programs(settings)
@@ -151,9 +148,7 @@ class _Foreground:
             return
         if event.state == "ready":
             self._view.end()
-            announce(
-                self._console, self._settings, self._credentials, self._is_first, self._view.seconds, attached=True
-            )
+            announce(self._console, self._settings, self._credentials, self._view.seconds, attached=True)
             if self._push:
                 self._pushing = subprocess.Popen(push_command(self._settings, self._push))
         elif event.state == "stopping":
@@ -173,7 +168,7 @@ def _title(settings: Settings) -> str:
     return f"Starting Cupola in {shown(settings.data_dir)}"
 
 
-def _detached(console: Console, settings: Settings, credentials: Credentials, is_first: bool) -> None:
+def _detached(console: Console, settings: Settings, credentials: Credentials) -> None:
     view = View(console, [program.name for program in programs(settings)], _title(settings))
     settings.run_dir.mkdir(mode=0o700, exist_ok=True)
     wanted = settings.run_dir / f"settings-{os.getpid()}.json"
@@ -199,7 +194,7 @@ def _detached(console: Console, settings: Settings, credentials: Credentials, is
             _follow(view, events.fileno(), settings)
     finally:
         view.end()
-    announce(console, settings, credentials, is_first, view.seconds, attached=False)
+    announce(console, settings, credentials, view.seconds, attached=False)
     # It is meant to outlive this command, so nobody waits for it here.
     process.returncode = 0
 
@@ -236,9 +231,7 @@ def _follow(view: View, descriptor: int, settings: Settings) -> None:
     )
 
 
-def announce(
-    console: Console, settings: Settings, credentials: Credentials, is_first: bool, seconds: float, *, attached: bool
-) -> None:
+def announce(console: Console, settings: Settings, credentials: Credentials, seconds: float, *, attached: bool) -> None:
     """Say that the platform is up, once it answers, and how it is used."""
     problem = answers(settings)
     if problem:
@@ -247,7 +240,7 @@ def announce(
         )
     else:
         console.print(f"[bold green]Cupola is up[/] [dim]({seconds:.1f} s)[/]")
-    welcome(console, settings, credentials, is_first=is_first, attached=attached)
+    welcome(console, settings, credentials, attached=attached)
 
 
 def answers(settings: Settings, patience: float = _ANSWER_SECONDS) -> str:
@@ -276,7 +269,7 @@ def answers(settings: Settings, patience: float = _ANSWER_SECONDS) -> str:
         time.sleep(0.02)
 
 
-def welcome(console: Console, settings: Settings, credentials: Credentials, *, is_first: bool, attached: bool) -> None:
+def welcome(console: Console, settings: Settings, credentials: Credentials, *, attached: bool) -> None:
     """Addresses, credentials and the next steps."""
     data = settings.data_dir
     isolation = _isolation(settings)
@@ -287,8 +280,10 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, i
         ("Apps", f"{scheme}://NAME.{settings.apps_domain}{port}"),
         ("User", f"{credentials.username}, password in {shown(credentials.file)}"),
     ]
-    if is_first:
-        lines.insert(3, ("Password", f"{credentials.password}   (shown this once)"))
+    shown_before = settings.run_dir / "password-shown"
+    if not shown_before.exists():
+        shown_before.touch(mode=0o600)
+        lines.append(("Password", f"{credentials.password}   (shown this once)"))
     if isolation:
         lines.append(("Isolation", isolation))
     console.print()
