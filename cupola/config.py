@@ -81,6 +81,14 @@ class Router(_Section):
     sticky_cookies: list[str] = msgspec.field(default_factory=lambda: ["JSESSIONID"])
     drain_seconds: float = 10.0
     """Seconds for which a stopping router finishes the requests it has."""
+    backend_idle_timeout: float = 60.0
+    """Seconds that an idle connection to an instance is kept."""
+    controller_hold_seconds: float = 1.0
+    """Seconds that a request to the API waits for a controller that is just restarting."""
+    trace_b3: bool = True
+    """Add B3 trace headers to requests and access lines."""
+    trace_w3c: bool = False
+    """Add or continue W3C `traceparent` and `tracestate`."""
 
 
 class Runtime(_Section):

@@ -1,0 +1,169 @@
+"""Instances as the router sees them: their address, their idle connections, how busy they are, whether they failed.
+
+A Backend outlives changes of the table: it belongs to the instance and is shared by all routes to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cupola.router.messages import Endpoint
+
+if TYPE_CHECKING:
+    from cupola.router.upstream import Upstream
+
+__all__ = ["FAILED_SECONDS", "Backend", "Backends", "split_address"]
+
+FAILED_SECONDS = 30.0
+"""For which an instance that could not be reached is passed over while there are others."""
+_MAX_IDLE = 100
+_FRESH_SECONDS = 1.0
+"""Idle time up to which a connection may carry a request that must not be sent twice: apps close theirs after seconds."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def split_address(address: str) -> tuple[str, str, int]:
+    """`("tcp", ip, port)` or `("unix", path, 0)`. Raises ValueError."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix" and rest.startswith("/"):
+        return kind, rest, 0
+    host, _, port = rest.rpartition(":")
+    if kind == "tcp" and host and port.isdigit():
+        return kind, host.strip("[]"), int(port)
+    raise ValueError(f"not an address of an instance: {address!r}")
+
+
+class Backend:
+    """One instance, or the controller (`endpoint` None, without a limit)."""
+
+    __slots__ = (
+        "address",
+        "endpoint",
+        "failed_until",
+        "idle",
+        "in_flight",
+        "limit",
+        "lines",
+        "log_index",
+        "log_instance",
+        "log_tags",
+        "retired",
+        "shown",
+    )
+
+    def __init__(self, address: str, endpoint: Endpoint | None, limit: int) -> None:
+        self.address = split_address(address)
+        self.endpoint = endpoint
+        self.limit = limit
+        self.in_flight = 0
+        self.failed_until = 0.0
+        self.retired = False
+        self.idle: list[Upstream] = []
+        self.lines = b""
+        self.log_tags = msgspec.Raw()
+        self.shown = b"-"
+        self.log_index = b"-"
+        self.log_instance = b"-"
+        if endpoint is not None:
+            self._describe(endpoint)
+
+    def _describe(self, endpoint: Endpoint) -> None:
+        index = str(endpoint.index).encode()
+        self.lines = b"X-CF-ApplicationID: %b\r\nX-CF-InstanceID: %b\r\nX-CF-InstanceIndex: %b\r\n" % (
+            endpoint.app_guid.encode(),
+            endpoint.instance_guid.encode(),
+            index,
+        )
+        tags = {**endpoint.tags, "source_type": "RTR", "app_id": endpoint.app_guid, "origin": "gorouter"}
+        self.log_tags = msgspec.Raw(_encoder.encode(tags))
+        kind, host, port = self.address
+        self.shown = (endpoint.shown or (f"{host}:{port}" if kind == "tcp" else "-")).encode()
+        self.log_index = index
+        self.log_instance = endpoint.instance_guid.encode()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is not known to be dead."""
+        return not self.failed_until or self.failed_until <= time.monotonic()
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests as it may have."""
+        return self.in_flight >= self.limit > 0
+
+    def failed(self) -> None:
+        """It could not be reached: it is passed over for a while."""
+        self.failed_until = time.monotonic() + FAILED_SECONDS
+
+    def take_idle(self, *, repeatable: bool) -> Upstream | None:
+        """The idle connection used last, if it can be relied on."""
+        idle = self.idle
+        if not idle:
+            return None
+        if not repeatable and time.monotonic() - idle[-1].idle_since > _FRESH_SECONDS:
+            return None
+        return idle.pop()
+
+    def give_back(self, upstream: Upstream) -> bool:
+        """Keep a connection for the next request; False if it should be closed instead."""
+        if self.retired or len(self.idle) >= _MAX_IDLE:
+            return False
+        self.idle.append(upstream)
+        return True
+
+    def close_idle(self, unused_since: float) -> None:
+        """Close connections that were idle since before then (monotonic seconds)."""
+        stale = 0
+        for upstream in self.idle:
+            if upstream.idle_since > unused_since:
+                break
+            stale += 1
+        going, self.idle = self.idle[:stale], self.idle[stale:]
+        for upstream in going:
+            upstream.close()
+
+    def retire(self) -> None:
+        """It left the table: requests under way finish, no connection is kept."""
+        self.retired = True
+        going, self.idle = self.idle, []
+        for upstream in going:
+            upstream.close()
+
+
+class Backends:
+    """All instances of the table, by what makes them one: address and instance."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[tuple[str, str], Backend] = {}
+        self._uses: dict[tuple[str, str], int] = {}
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(list(self._known.values()))
+
+    def hold(self, endpoint: Endpoint) -> Backend:
+        """The backend of an endpoint, for one more route. Raises ValueError for an address that is none."""
+        key = (endpoint.address, endpoint.instance_guid)
+        backend = self._known.get(key)
+        if backend is None:
+            backend = self._known[key] = Backend(endpoint.address, endpoint, self._limit)
+        elif backend.endpoint != endpoint:
+            backend.endpoint = endpoint
+            backend._describe(endpoint)
+        self._uses[key] = self._uses.get(key, 0) + 1
+        return backend
+
+    def release(self, backend: Backend) -> None:
+        """One route less; the last one retires it."""
+        assert backend.endpoint is not None
+        key = (backend.endpoint.address, backend.endpoint.instance_guid)
+        self._uses[key] -= 1
+        if not self._uses[key]:
+            del self._uses[key]
+            del self._known[key]
+            backend.retire()

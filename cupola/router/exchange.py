@@ -1,0 +1,392 @@
+"""One request and its response: choosing an instance, trying again, passing both bodies on, and the access line.
+
+start ──> (dial) ──> head sent ──> response head ──> finished
+   │         │           │              └─ upstream lost: the client's connection is cut, so that it sees it
+   │         │           └─ upstream lost: the next attempt if nothing can have happened twice, else 502
+   │         └─ not reachable: the next attempt, another instance if there is one
+   └─ the router's own answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from cupola.router import answers, forwarding, sticky
+from cupola.router.access_log import Entry
+from cupola.router.answers import Answer
+from cupola.router.backends import Backend
+from cupola.router.balance import choose
+from cupola.router.framing import LAST_CHUNK, chunk, last_chunk
+from cupola.router.heads import CHUNKED, NO_BODY, Request, Response
+from cupola.router.routing import Destination, resolve
+from cupola.router.table import host_name
+from cupola.router.tunnel import Tunnel
+from cupola.router.upstream import Upstream, cause_of, connect
+
+if TYPE_CHECKING:
+    from cupola.router.client import Client
+    from cupola.router.service import Service
+
+__all__ = ["Exchange"]
+
+_ATTEMPTS = 3
+_HOLD_PAUSE = 0.025
+"""Seconds between two looks for a controller that is not there."""
+_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+_GONE = 499
+"""What the access line says of a client that did not wait for the answer."""
+
+
+class Exchange:
+    """Lives from the request's head to the last byte of the response. Either side may end it at any time."""
+
+    __slots__ = (
+        "_attempts",
+        "_backend",
+        "_chunked_out",
+        "_destination",
+        "_dialling",
+        "_done",
+        "_logged_error",
+        "_received",
+        "_sent",
+        "_service",
+        "_started",
+        "_status",
+        "_trace",
+        "_tried",
+        "_upstream",
+        "client",
+        "request",
+        "request_bytes",
+        "response_bytes",
+    )
+
+    def __init__(self, service: Service, client: Client, request: Request) -> None:
+        self._service = service
+        self.client = client
+        self.request = request
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self._received = time.time()
+        self._started = time.monotonic()
+        self._sent = 0.0
+        self._trace = service.tracer.trace(request.special)
+        self._destination: Destination | None = None
+        self._backend: Backend | None = None
+        self._upstream: Upstream | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._tried: list[Backend] = []
+        self._attempts = 0
+        self._status = 0
+        self._logged_error = b"-"
+        self._chunked_out = False
+        self._done = False
+
+    @property
+    def responding(self) -> bool:
+        """Whether the client has been sent a response head."""
+        return self._status != 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the request may be sent again although an instance may have seen it."""
+        request = self.request
+        return request.length == NO_BODY and (
+            request.method in _REPEATABLE
+            or b"idempotency-key" in request.special
+            or b"x-idempotency-key" in request.special
+        )
+
+    def start(self) -> None:
+        """Route the request and send it, or answer it."""
+        found = resolve(self._service, self.request)
+        if isinstance(found, Answer):
+            self.answer(found)
+            return
+        self._destination = found
+        self._attempt(found, fresh=False)
+
+    # Towards the instance.
+
+    def _attempt(self, to: Destination, *, fresh: bool) -> None:
+        """Choose an instance and send the request, on an idle connection unless `fresh`."""
+        self._attempts += 1
+        if self._backend is not None:
+            self._backend.in_flight -= 1
+            self._backend = None
+        backend = to.pinned
+        if backend is None or (backend in self._tried and not self.names_instance):
+            backend = choose(to.pool, self._tried, to.hash_key, self._service.settings.balancing)
+        if backend is None or backend.full:
+            self.answer(answers.connection_limit(host_name(to.host) or ""))
+            return
+        backend.in_flight += 1
+        self._backend = backend
+        upstream = None if fresh else backend.take_idle(repeatable=self.repeatable)
+        if upstream is None:
+            self._dialling = self._service.loop.create_task(self._dial(to, backend))
+        else:
+            self._send(to, backend, upstream)
+
+    @property
+    def names_instance(self) -> bool:
+        """Whether the client insists on one instance."""
+        special = self.request.special
+        return b"x-cf-app-instance" in special or b"x-cf-process-instance" in special
+
+    async def _dial(self, to: Destination, backend: Backend) -> None:
+        settings = self._service.settings
+        patience = time.monotonic() + settings.controller_hold_seconds if to.system else 0.0
+        while True:
+            try:
+                upstream = await connect(backend, self._service.loop, settings.max_header_bytes, settings.dial_timeout)
+            except OSError as error:
+                if time.monotonic() < patience:
+                    await asyncio.sleep(_HOLD_PAUSE)
+                    continue
+                self._dialling = None
+                self._not_reached(to, backend, error)
+                return
+            self._dialling = None
+            self._send(to, backend, upstream)
+            return
+
+    def _not_reached(self, to: Destination, backend: Backend, error: OSError) -> None:
+        if to.system:
+            self.answer(answers.controller_away(to.target.decode("latin-1")))
+            return
+        backend.failed()
+        self._tried.append(backend)
+        if self._attempts < _ATTEMPTS:
+            self._attempt(to, fresh=False)
+        else:
+            self.answer(answers.endpoint_failure(cause_of(error)))
+
+    def _send(self, to: Destination, backend: Backend, upstream: Upstream) -> None:
+        client = self.client
+        self._upstream = upstream
+        self._sent = time.monotonic()
+        head = forwarding.request_head(
+            self.request, to.host, to.target, client.peer, client.scheme, self._trace, backend
+        )
+        upstream.send(self, head)
+        client.stream_body()
+
+    def send_body(self, data: bytes) -> None:
+        """Pass on a piece of the request's body."""
+        self.request_bytes += len(data)
+        upstream = self._upstream
+        if upstream is not None and data:
+            upstream.transport.write(chunk(data) if self.request.length == CHUNKED else data)
+
+    def send_end(self, trailers: list[bytes]) -> None:
+        """The request's body is over."""
+        if self._upstream is not None and self.request.length == CHUNKED:
+            self._upstream.transport.write(last_chunk(trailers))
+
+    def hold_response(self, hold: bool) -> None:
+        """The client does not read as fast as the instance writes, or does so again."""
+        if self._upstream is not None:
+            self._upstream.hold(hold)
+
+    # From the instance.
+
+    def inform(self, response: Response) -> None:
+        """Pass on a 1xx response; clients of HTTP/1.0 do not know them."""
+        if self.request.minor:
+            self.client.transport.write(forwarding.informational(response))
+
+    def respond(self, response: Response, piece: bytes) -> None:
+        """Pass on the head of the response and the first piece of its body."""
+        client, request = self.client, self.request
+        self._status = response.status
+        length = response.length
+        keep_alive = request.keep_alive and not self._service.draining and not client.close_after
+        if length < 0:
+            self._chunked_out = request.minor == 1
+            if not self._chunked_out:
+                keep_alive = False
+        if not keep_alive:
+            client.close_after = True
+        head = forwarding.response_head(response, request, self._added(response), keep_alive=keep_alive)
+        self.response_bytes = len(piece)
+        if len(piece) < 16384:
+            client.transport.write(head + piece)
+        else:
+            client.transport.writelines((head, piece))
+
+    def _added(self, response: Response) -> list[bytes]:
+        """Header lines of the router itself."""
+        special = response.special
+        to, backend = self._destination, self._backend
+        assert to is not None
+        assert backend is not None
+        if to.system and b"x-vcap-request-id" in special:
+            return [b"X-Vcap-Request-Id: " + special[b"x-vcap-request-id"]]
+        added = [b"X-Vcap-Request-Id: " + self._trace.request_id]
+        if b"x-cf-routererror" in special:
+            self._logged_error = special[b"x-cf-routererror"]
+            added.append(b"X-Cf-RouterError: " + self._logged_error)
+        if b";" in to.target:
+            added.append(b"X-Cf-RouterError: deprecated-semicolon-params")
+        if backend.endpoint is not None and (b"set-cookie" in special or to.wanted):
+            cookie = sticky.cookie_to_set(
+                special.get(b"set-cookie", b""),
+                self._service.sticky,
+                backend.endpoint.instance_guid,
+                to.pool.cookie_path,
+                wanted=to.wanted,
+            )
+            if cookie is not None:
+                added.append(cookie)
+        return added
+
+    def relay(self, piece: bytes) -> None:
+        """Pass on a piece of the response's body."""
+        self.response_bytes += len(piece)
+        self.client.transport.write(chunk(piece) if self._chunked_out else piece)
+
+    def end_body(self, trailers: list[bytes]) -> None:
+        """The response's body, which had no length, is over."""
+        if self._chunked_out:
+            self.client.transport.write(last_chunk(trailers) if trailers else LAST_CHUNK)
+
+    def finished(self) -> None:
+        """The response has been passed on whole; the connection to the instance has been given back."""
+        self._upstream = None
+        self._end()
+        self.client.exchange_ended()
+
+    def switch(self, response: Response, rest: bytes) -> None:
+        """The instance agreed to another protocol: from here on bytes are carried as they come."""
+        upstream = self._upstream
+        assert upstream is not None
+        if not self.request.upgrade:
+            upstream.close()
+            self.upstream_lost("switched protocols unasked", began=True)
+            return
+        self._status = 101
+        client = self.client
+        client.transport.write(forwarding.informational(response))
+        early = client.detach()
+        upstream.detach()
+        Tunnel(self, self._service, client.transport, upstream.transport).begin(early, rest)
+
+    def tunnel_ended(self, sent: int, received: int) -> None:
+        """The connection that `switch` made is over; bytes from and to the client."""
+        self.request_bytes = sent
+        self.response_bytes = received
+        self._upstream = None
+        self._end()
+
+    def upstream_lost(self, cause: str, *, began: bool) -> None:
+        """The connection to the instance ended before the response did."""
+        self._upstream = None
+        to = self._destination
+        assert to is not None
+        if self.responding:
+            # An early end of the connection is the only way to tell the client that the rest is missing.
+            self._logged_error = f"endpoint_failure ({cause})".encode()
+            self._cut()
+        elif not began and self._attempts < _ATTEMPTS and self.repeatable:
+            self._attempt(to, fresh=True)
+        elif to.system:
+            self.answer(answers.controller_failed(to.target.decode("latin-1")))
+        else:
+            self.answer(answers.endpoint_failure(cause))
+
+    # Ends that neither a response nor the instance brought.
+
+    def answer(self, answer: Answer) -> None:
+        """Answer in the router's own words."""
+        request, client = self.request, self.client
+        self._status = answer.status
+        self._logged_error = answer.router_error.encode("latin-1", "replace")
+        close = not request.keep_alive or not client.body_complete or self._service.draining
+        client.close_after = client.close_after or close
+        head_only = request.method == b"HEAD"
+        data = answers.render(answer, self._trace.request_id, close=client.close_after, head_only=head_only)
+        client.transport.write(data)
+        self.response_bytes = 0 if head_only else len(data) - data.index(b"\r\n\r\n") - 4
+        self._drop_upstream()
+        self._end()
+        client.exchange_ended()
+
+    def client_gone(self) -> None:
+        """The client's connection is no more."""
+        if not self._done:
+            self._status = self._status or _GONE
+            self._drop_upstream()
+            self._end()
+
+    def expired(self) -> None:
+        """The time for the whole request is over."""
+        if self.responding:
+            self._drop_upstream()
+            self._cut()
+        elif not self.client.body_complete:
+            self.answer(answers.request_timeout("The request's body did not come in time."))
+        else:
+            self.answer(answers.endpoint_failure("context deadline exceeded"))
+
+    def body_malformed(self, status: int, reason: str) -> None:
+        """The request's body is not framed as it must be: whoever has it must not take it for whole."""
+        self._drop_upstream()
+        if self.responding:
+            self._cut()
+        else:
+            self.answer(answers.malformed(status, reason))
+
+    def _cut(self) -> None:
+        self._end()
+        # HTTP/1.0 without a length: only a reset tells a broken response from a whole one.
+        self.client.cut(hard=self.request.minor == 0)
+
+    def _drop_upstream(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+
+    def _end(self) -> None:
+        """Count the request as over and write its line, once."""
+        if self._done:
+            return
+        self._done = True
+        backend = self._backend
+        if backend is not None:
+            backend.in_flight -= 1
+            if backend.endpoint is not None:
+                self._log(backend)
+
+    def _log(self, backend: Backend) -> None:
+        to, request, client = self._destination, self.request, self.client
+        assert to is not None
+        special = request.special
+        now = time.monotonic()
+        forwarded = special.get(b"x-forwarded-for")
+        entry = Entry(
+            to.host,
+            self._received,
+            request.method,
+            to.target,
+            request.minor,
+            special,
+            client.peer_port,
+            b"%b, %b" % (forwarded, client.peer) if forwarded else client.peer,
+            special.get(b"x-forwarded-proto", client.scheme),
+            self._trace.request_id,
+            self._trace.logged,
+            self._status,
+            self.request_bytes,
+            self.response_bytes,
+            now - self._started,
+            (self._sent or now) - self._started,
+            self._logged_error,
+        )
+        self._service.access_log.write(entry, backend)

@@ -1,0 +1,125 @@
+"""From a request to where it goes: its pool and what it says about the instance, or the router's own answer."""
+
+import re
+
+import msgspec
+
+from cupola.router import answers, sticky
+from cupola.router.answers import Answer
+from cupola.router.backends import Backend
+from cupola.router.balance import Pool, find
+from cupola.router.heads import Request
+from cupola.router.service import Service
+from cupola.router.table import host_name
+
+__all__ = ["Destination", "resolve"]
+
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+_INSTANCE = re.compile(r"([0-9a-f-]{36}):([0-9]{1,9})")
+_PROCESS_INSTANCE = re.compile(r"([0-9a-f-]{36})(?::([0-9]{1,9}))?")
+_MONITOR = b"HTTP-Monitor/1.1"
+
+
+class Destination(msgspec.Struct, gc=False):
+    """Where a request goes. `host` and `target` as they are sent on; `wanted` is the instance of its sticky cookie."""
+
+    pool: Pool
+    host: bytes
+    target: bytes
+    system: bool = False
+    pinned: Backend | None = None
+    wanted: str = ""
+    hash_key: bytes | None = None
+
+
+def resolve(service: Service, request: Request) -> Destination | Answer:
+    """Find where `request` goes."""
+    special = request.special
+    target = request.target
+    if special.get(b"user-agent") == _MONITOR:
+        return _health(service)
+    host = special.get(b"host", b"")
+    if not target.startswith(b"/"):
+        form = _origin_form(request, host)
+        if isinstance(form, Answer):
+            return form
+        host, target = form
+    pool = service.table.find(host, target)
+    if pool is None:
+        return _nowhere(service, host)
+    if b"expect" in special and special[b"expect"].lower() != b"100-continue":
+        return answers.malformed(417, "The router knows no expectation but 100-continue.")
+    if pool is service.system:
+        return Destination(pool, host, target, system=True)
+    if pool.route.route_service:
+        # To pass by a service that guards the app is worse than not to serve it.
+        return answers.route_service_unsupported()
+    if not pool.backends:
+        return answers.no_endpoints(_shown(host))
+    return _with_instance(service, request, Destination(pool, host, target))
+
+
+def _health(service: Service) -> Answer:
+    if service.draining:
+        return Answer(503, "", "The router is draining.")
+    return Answer(200, headers=b"Cache-Control: private, max-age=0\r\n", body=b"ok\n")
+
+
+def _origin_form(request: Request, host: bytes) -> tuple[bytes, bytes] | Answer:
+    """Host and target of a request that is not in origin form."""
+    if request.method == b"CONNECT":
+        return Answer(405, "", "The router is no tunnel: CONNECT is not allowed.", b"Allow: GET, HEAD, POST, PUT\r\n")
+    if request.target == b"*" and request.method == b"OPTIONS":
+        return host, b"*"
+    match = _ABSOLUTE.fullmatch(request.target)
+    if match is None or b"@" in match[1]:
+        return answers.malformed(400, "malformed request target")
+    target = match[2]
+    return match[1], target if target.startswith(b"/") else b"/" + target
+
+
+def _nowhere(service: Service, host: bytes) -> Answer:
+    if not host:
+        return answers.empty_host()
+    name = host_name(host)
+    if name is None:
+        return answers.malformed(400, "malformed Host header")
+    return answers.no_table() if service.table.revision is None else answers.unknown_route(name)
+
+
+def _shown(host: bytes) -> str:
+    return host_name(host) or ""
+
+
+def _with_instance(service: Service, request: Request, found: Destination) -> Destination | Answer:
+    special = request.special
+    for name, process in ((b"x-cf-app-instance", False), (b"x-cf-process-instance", True)):
+        if name in special:
+            answer = _pin(special[name], found, process=process)
+            if answer is not None:
+                return answer
+    if b"cookie" in special and sticky.VCAP_ID in special[b"cookie"]:
+        found.wanted = sticky.wanted_instance(special[b"cookie"], service.sticky)
+        if found.wanted and found.pinned is None:
+            found.pinned = _sticky_backend(found.pool, found.wanted)
+    if found.pool.route.hash_header:
+        found.hash_key = request.value_of(found.pool.route.hash_header)
+    return found
+
+
+def _pin(value: bytes, found: Destination, *, process: bool) -> Answer | None:
+    match = (_PROCESS_INSTANCE if process else _INSTANCE).fullmatch(value.decode("latin-1").strip())
+    if match is None:
+        return answers.invalid_instance_header(process=process)
+    guid, index = match[1], match[2]
+    found.pinned = find(found.pool, guid, int(index) if index else None, process=process)
+    if found.pinned is None:
+        return answers.unknown_instance(_shown(found.host), guid, index or "", process=process)
+    return None
+
+
+def _sticky_backend(pool: Pool, wanted: str) -> Backend | None:
+    for backend in pool.backends:
+        if backend.endpoint is not None and backend.endpoint.instance_guid == wanted:
+            return backend if backend.usable else None
+    return None
