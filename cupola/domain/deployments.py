@@ -212,7 +212,10 @@ def _start_at_once(tx: Tx, actor: Actor, app: Row[Any], web: Row[Any], deploymen
     wanted = deployment.options.get("web_instances")
     values = {"instances": deployment.original_instances if wanted is None else wanted, **_scaled(deployment)}
     processes.change(tx, web, values)
-    lifecycle.start_app(tx, app, actor)
+    try:
+        lifecycle.start_app(tx, app, actor)
+    except CloudError as error:
+        raise quotas.explained_for_deployment(tx, app, error) from error
     return finish(tx, deployment, "DEPLOYED")
 
 
