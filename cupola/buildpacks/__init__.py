@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = ["SYSTEM", "directory", "pack"]
 
+_HERE = Path(__file__).resolve().parent
 _DIRECTORIES = {
     "staticfile_buildpack": "staticfile",
     "python_buildpack": "python",
@@ -17,25 +18,31 @@ _DIRECTORIES = {
 }
 SYSTEM = tuple(_DIRECTORIES)
 """Names in the order of detection."""
+_SHARED = (_HERE / "common/steps.py", _HERE.parent / "staging/lifecycle/yaml_subset.py")
+"""Put beside the modules in lib, so that each buildpack is whole."""
 
 
 def directory(name: str) -> Path:
     """Where the buildpack `name` is. Raises KeyError for another name."""
-    return Path(__file__).resolve().parent / _DIRECTORIES[name]
+    return _HERE / _DIRECTORIES[name]
 
 
 def pack(name: str) -> bytes:
     """The buildpack as a zip file, the same bytes for the same content. Raises KeyError."""
     root = directory(name)
+    files = {
+        path.relative_to(root).as_posix(): path
+        for path in root.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    if (root / "lib").is_dir():
+        files.update({f"lib/{path.name}": path for path in _SHARED})
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*")):
-            inside = path.relative_to(root)
-            if path.is_dir() or "__pycache__" in inside.parts:
-                continue
-            entry = zipfile.ZipInfo(inside.as_posix(), (1980, 1, 1, 0, 0, 0))
+        for inside, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             # An installed wheel does not keep modes.
-            entry.external_attr = (0o100755 if inside.parts[0] == "bin" else 0o100644) << 16
+            entry.external_attr = (0o100755 if inside.startswith("bin/") else 0o100644) << 16
             archive.writestr(entry, path.read_bytes())
     return buffer.getvalue()

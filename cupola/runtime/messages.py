@@ -94,6 +94,8 @@ class StagingInput(msgspec.Struct, frozen=True, kw_only=True):
     cache: str = ""
     """Digest of the buildpack cache of the last staging, or empty."""
     stack: str = ""
+    anywhere: bool = False
+    """Whether addresses of buildpacks may name any host (outbound.py): an admin asked."""
 
 
 class DesiredTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,7 +134,9 @@ class Tasks:
         failure = words.task_failure(container, exit, cancelled=task.cancelled, timed_out=task.timed_out)
         error_id = ""
         if container.kind == "staging" and failure:
-            error_id = exit.error_id or "StagingError"
+            error_id = "StagingTimeExpired" if task.timed_out else exit.error_id or "StagingError"
+        if exit.staging is not None and not failure:
+            self._owner.say(container, "Uploading complete")
         self._finish(task, exit.status, failure, error_id, exit)
         cell = self._owner.cell_id
         self._owner.say(container, f"Cell {cell} destroying container for instance {container.guid}")

@@ -3,9 +3,10 @@
     python builder.py PLAN.json
 
 The plan (written by cupola.staging.cell) names the buildpacks: `{"buildpacks": [{"key", "name", "directory" | "url"}],
-"skip_detect": bool, "lines": [first lines of the log], "scrub": [texts that no line may show], "environment": {..}}`.
-Below CUPOLA_TMP_ROOT (default /tmp) are `app`, `buildpacks/`, `cache/`; this makes `droplet/` (what becomes /home/vcap),
-`result.json`, or `failure.json` with `error_id` and `message`. The contract is that of reference/app-runtime.md section 5.
+"skip_detect": bool, "lines": [first lines of the log], "scrub": [texts that no line may show], "environment": {..},
+"outbound": {"anywhere", "allow"}}`. Below CUPOLA_TMP_ROOT (default /tmp) are `app`, `buildpacks/`, `cache/`; this makes `droplet/` (what
+becomes /home/vcap), `result.json`, or `failure.json` with `error_id` and `message`. The contract is that of Cloud
+Foundry's buildpack app lifecycle (reference/app-runtime.md section 5).
 
 Exit status: 222 nothing detected, 223 compile, supply or finalize of the final buildpack, 224 release, 225 supply of
 another buildpack, 1 anything else.
@@ -15,18 +16,26 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
-import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+if TYPE_CHECKING:
+    from cupola.outbound import Policy
+    from cupola.staging.lifecycle import commands, running
+    from cupola.staging.lifecycle.fetch import FetchError, Source, fetch
+    from cupola.staging.lifecycle.launcher import database_url
+else:  # this runs as a program, where its neighbours are modules by themselves
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import commands
+    import running
+    from fetch import FetchError, Source, fetch
+    from launcher import database_url
+    from outbound import Policy
 
-from fetch import FetchError, fetch
-from yaml_subset import YamlError, load
-
-__all__ = ["ERRORS", "Builder", "Failure", "Scrubber", "main"]
+__all__ = ["ERRORS", "Builder", "Failure", "main"]
 
 NOT_DETECTED, COMPILE_FAILED, RELEASE_FAILED, SUPPLY_FAILED, FAILED = 222, 223, 224, 225, 1
 ERRORS = {
@@ -35,147 +44,133 @@ ERRORS = {
     RELEASE_FAILED: "BuildpackReleaseFailed",
 }
 """Exit status to error id; all others are StagingError."""
-_CREDENTIALS = re.compile(rb"(://)[^/\s@'\"]{1,512}@")
+_SUPPLIED = {
+    "bin": ("PATH",),
+    "lib": ("LD_LIBRARY_PATH", "LIBRARY_PATH"),
+    "include": ("CPATH",),
+    "pkgconfig": ("PKG_CONFIG_PATH",),
+}
+"""Directories of deps/<index> and the search paths that later buildpacks find them in."""
+_SEE_ABOVE = "The lines before this one say why"
 
 
 class Failure(Exception):
     """Staging ends here. `status` is the exit status; the text says what to do."""
 
-    def __init__(self, status, message):
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-class Scrubber:
-    """Takes credentials out of lines: the given texts, and user information in URLs."""
-
-    def __init__(self, texts):
-        self._texts = sorted(
-            (t.encode("utf-8", "surrogateescape") for t in texts if len(t) >= 4), key=len, reverse=True
-        )
-
-    def __call__(self, line):
-        for text in self._texts:
-            if text in line:
-                line = line.replace(text, b"[redacted]")
-        return _CREDENTIALS.sub(rb"\1[redacted]@", line) if b"@" in line else line
 
 
 class Builder:
     """One staging. `root` stands for /tmp, `plan` is the parsed plan."""
 
-    def __init__(self, root, plan, out=None, err=None):
+    def __init__(self, root: Path, plan: Mapping[str, Any], log: running.Log) -> None:
         self.root = root
         self.plan = plan
-        self.out = out or sys.stdout.buffer
-        self.err = err or sys.stderr.buffer
-        self.scrub = Scrubber(plan.get("scrub", []))
-        self.buildpacks = plan["buildpacks"]
-        self.app = os.path.join(root, "app")
-        self.droplet = os.path.join(root, "droplet")
-        self.deps = os.path.join(self.droplet, "deps")
-        self.profile = os.path.join(self.droplet, "profile.d")
-        self.cache = os.path.join(root, "cache")
-        given = {name: value.replace("@TMP@", root) for name, value in plan.get("environment", {}).items()}
-        self.env = {**given, **{name: value for name, value in os.environ.items() if name != "CUPOLA_TMP_ROOT"}}
-        self.env["TMPDIR"] = os.path.join(root, "tmp")
+        self.log = log
+        self.buildpacks: list[dict[str, str]] = plan["buildpacks"]
+        self.app = root / "app"
+        self.droplet = root / "droplet"
+        self.deps = self.droplet / "deps"
+        self.profile = self.droplet / "profile.d"
+        self.cache = root / "cache"
+        self.env = _environment(root, plan.get("environment", {}), os.environ)
 
-    def say(self, text):
-        """A line of the log."""
-        self.out.write(self.scrub(text.encode("utf-8", "surrogateescape")) + b"\n")
-        self.out.flush()
-
-    def run(self):
+    def run(self) -> None:
         """Build. Raises Failure."""
         for line in self.plan.get("lines", []):
-            self.say(line)
-        for directory in (self.app, self.deps, self.profile, self.cache, self.env["TMPDIR"]):
-            os.makedirs(directory, exist_ok=True)
-        for name in ("tmp", "logs"):
-            os.makedirs(os.path.join(self.droplet, name), exist_ok=True)
+            self.log.say(line)
+        places = (self.app, self.deps, self.profile, self.cache, self.droplet / "tmp", self.droplet / "logs")
+        for directory in (*places, Path(self.env["TMPDIR"])):
+            directory.mkdir(parents=True, exist_ok=True)
         self._download()
-        detected = ""
-        if self.plan["skip_detect"]:
-            chosen = self.buildpacks
-            if not chosen:
-                raise Failure(
-                    FAILED, "No buildpack was given although detection is off: name one with `cf push -b NAME`"
-                )
-        else:
-            buildpack, detected = self._detect()
-            chosen = [buildpack]
+        chosen, detected = self.buildpacks, ""
+        if not self.plan["skip_detect"]:
+            found, detected = self._detect()
+            chosen = [found]
+        elif not chosen:
+            raise Failure(FAILED, "No buildpack was given although detection is off: name one with `cf push -b NAME`")
         self._clean_caches(chosen)
-        processes, sidecars = self._build(chosen)
-        self._finish(chosen, detected, processes, sidecars)
+        indices = self._build(chosen)
+        processes, sidecars = self._start_commands(chosen, indices)
+        self._finish(chosen, indices, detected, processes, sidecars)
 
-    def _download(self):
+    def _download(self) -> None:
+        given = self.plan.get("outbound", {})
+        policy = Policy(bool(given.get("anywhere")), tuple(given.get("allow", ())))
         for number, buildpack in enumerate(self.buildpacks):
             if buildpack.get("url"):
-                self.say(f"Downloading buildpack {buildpack.get('name') or buildpack['url']}...")
-                target = os.path.join(self.root, "buildpackdownloads", str(number))
+                self.log.say(f"Downloading buildpack {buildpack.get('name') or buildpack['url']}...")
+                target = self.root / "buildpackdownloads" / str(number)
+                source = Source(
+                    buildpack["url"], policy, self.env, lambda argv, env: running.run(self.log, argv, self.root, env)
+                )
                 try:
-                    fetch(buildpack["url"], target, lambda argv: self._program(argv, self.root, self.env))
+                    fetch(source, target)
                 except FetchError as error:
                     raise Failure(FAILED, f"Failed to download buildpack: {error}") from None
-                buildpack["directory"] = target
-            buildpack["directory"] = _buildpack_root(os.path.join(self.root, buildpack["directory"]), buildpack)
+                buildpack["directory"] = str(target)
+            buildpack["directory"] = str(_buildpack_root(self.root / buildpack["directory"], buildpack))
 
-    def _detect(self):
+    def _detect(self) -> tuple[dict[str, str], str]:
         for buildpack in self.buildpacks:
-            status, output = self._capture(buildpack, "detect", [self.app])
-            if status == 0:
-                return buildpack, output.decode("utf-8", "replace").rstrip("\r\n")
+            if _script(buildpack, "detect").is_file():
+                status, output = self._capture(buildpack, "detect", [self.app])
+                if status == 0:
+                    return buildpack, output.decode("utf-8", "replace").rstrip("\r\n")
         tried = ", ".join(buildpack["name"] for buildpack in self.buildpacks) or "none is installed"
         raise Failure(
             NOT_DETECTED,
             "None of the buildpacks detected a compatible application "
-            f"(tried: {tried}; looked at: {_listing(self.app)}). "
-            "Push the directory that has the app's requirements.txt, package.json or Staticfile, or name a buildpack with `cf push -b NAME`",
+            f"(tried: {tried}; looked at: {_listing(self.app)}). Push the directory that has the app's requirements.txt, "
+            "package.json, Staticfile or Procfile, or name a buildpack with `cf push -b NAME`",
         )
 
-    def _clean_caches(self, chosen):
+    def _clean_caches(self, chosen: Sequence[Mapping[str, str]]) -> None:
         keep = {_hash(buildpack["key"]) for buildpack in chosen[:-1]} | {"final"}
-        for name in os.listdir(self.cache):
-            if name not in keep:
-                _remove(os.path.join(self.cache, name))
+        for path in self.cache.iterdir():
+            if path.name not in keep:
+                _remove(path)
         for name in keep:
-            os.makedirs(os.path.join(self.cache, name), exist_ok=True)
+            (self.cache / name).mkdir(exist_ok=True)
 
-    def _build(self, chosen):
+    def _build(self, chosen: Sequence[dict[str, str]]) -> list[str]:
+        """Run supply of each buildpack and finalize or compile of the last; returns their indices."""
         width = len(str(len(chosen) - 1))
         indices = [str(number).zfill(width) for number in range(len(chosen))]
         for index in indices:
-            os.makedirs(os.path.join(self.deps, index), exist_ok=True)
-        for buildpack, index in zip(chosen[:-1], indices[:-1]):  # noqa: B905 - same length, and older Pythons run this
+            (self.deps / index).mkdir(parents=True, exist_ok=True)
+        for buildpack, index in zip(chosen[:-1], indices[:-1], strict=True):
             self._supply(buildpack, index)
         self._final(chosen[-1], indices[-1])
-        return self._processes(chosen, indices)
+        return indices
 
-    def _supply(self, buildpack, index):
+    def _supply(self, buildpack: Mapping[str, str], index: str) -> None:
         name = buildpack["name"]
-        if not _executable(buildpack, "supply"):
+        if not _script(buildpack, "supply").is_file():
             raise Failure(
                 SUPPLY_FAILED,
                 f"Buildpack {name} cannot be used before another: it has no bin/supply. Put it last in the list of buildpacks",
             )
-        cache = os.path.join(self.cache, _hash(buildpack["key"]))
-        status = self._script(buildpack, "supply", [self.app, cache, self.deps, index])
+        cache = self.cache / _hash(buildpack["key"])
+        status = self._program(buildpack, "supply", [self.app, cache, self.deps, index])
         if status:
             raise Failure(
                 SUPPLY_FAILED,
-                f"Failed to run all supply scripts: bin/supply of buildpack {name} exited with status {status}. "
-                "The lines before this one say why",
+                f"Failed to run all supply scripts: bin/supply of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
             )
 
-    def _final(self, buildpack, index):
+    def _final(self, buildpack: Mapping[str, str], index: str) -> None:
         name = buildpack["name"]
-        cache = os.path.join(self.cache, "final")
-        if _executable(buildpack, "finalize"):
+        cache = self.cache / "final"
+        steps: list[tuple[str, list[Path | str]]]
+        if _script(buildpack, "finalize").is_file():
             steps = [("finalize", [self.app, cache, self.deps, index, self.profile])]
-            if _executable(buildpack, "supply"):
+            if _script(buildpack, "supply").is_file():
                 steps.insert(0, ("supply", [self.app, cache, self.deps, index]))
-        elif _executable(buildpack, "compile"):
-            shutil.rmtree(os.path.join(self.deps, index))
+        elif _script(buildpack, "compile").is_file():
+            shutil.rmtree(self.deps / index)
             steps = [("compile", [self.app, cache])]
         else:
             raise Failure(
@@ -184,58 +179,30 @@ class Builder:
                 "it is not a classic buildpack, or it can only come before another one",
             )
         for script, arguments in steps:
-            status = self._script(buildpack, script, arguments)
+            status = self._program(buildpack, script, arguments)
             if status:
                 raise Failure(
                     COMPILE_FAILED,
-                    f"Failed to compile droplet: bin/{script} of buildpack {name} exited with status {status}. "
-                    "The lines before this one say why",
+                    f"Failed to compile droplet: bin/{script} of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
                 )
 
-    def _processes(self, chosen, indices):
+    def _start_commands(
+        self, chosen: Sequence[Mapping[str, str]], indices: Sequence[str]
+    ) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """Commands by process type, and sidecars, in the order of precedence of the contract."""
-        entries = []
-        last = None
-        for index in indices:
-            last = self._launch_entries(index)
-            entries += last or []
-        if last is None:
-            released = self._release(chosen[-1])
-            entries += [{"type": type, "command": command} for type, command in released.items()]
-        entries += [{"type": type, "command": command} for type, command in self._procfile().items()]
-        processes, sidecars = {}, {}
-        for entry in entries:
-            platforms = entry.get("platforms") or {}
-            served = (platforms.get("cloudfoundry") or {}).get("sidecar_for") if isinstance(platforms, dict) else None
-            if served:
-                limit = (entry.get("limits") or {}).get("memory")
-                sidecar = {
-                    "name": entry["type"],
-                    "process_types": [str(t) for t in served],
-                    "command": entry["command"],
-                }
-                sidecars[entry["type"]] = {**sidecar, **({"memory": limit} if limit else {})}
-            else:
-                processes[entry["type"]] = entry["command"]
-        return processes, list(sidecars.values())
-
-    def _launch_entries(self, index):
-        path = os.path.join(self.deps, index, "launch.yml")
-        text = _read(path)
-        if text is None:
-            return None
         try:
-            entries = (load(text) or {}).get("processes") or []
-            return [{**entry, "type": str(entry["type"]), "command": _command(entry["command"])} for entry in entries]
-        except (YamlError, AttributeError, KeyError, TypeError) as error:
-            raise Failure(
-                FAILED,
-                f"Failed to read deps/{index}/launch.yml: {error}: expected `processes:` with `type` and `command` each",
-            ) from None
+            written = [commands.launch(self.deps, index) for index in indices]
+            entries = [entry for one in written for entry in one or []]
+            if written[-1] is None:
+                entries += self._release(chosen[-1])
+            entries += commands.procfile(self.app)
+            return commands.combine(entries)
+        except commands.Unreadable as error:
+            raise Failure(FAILED, str(error)) from None
 
-    def _release(self, buildpack):
+    def _release(self, buildpack: Mapping[str, str]) -> list[dict[str, Any]]:
         name = buildpack["name"]
-        if not _executable(buildpack, "release"):
+        if not _script(buildpack, "release").is_file():
             raise Failure(
                 RELEASE_FAILED, f"Buildpack {name} has no bin/release and wrote no launch.yml: it is not complete"
             )
@@ -243,248 +210,162 @@ class Builder:
         if status:
             raise Failure(
                 RELEASE_FAILED,
-                f"Failed to build droplet release: bin/release of buildpack {name} exited with status {status}",
+                f"Failed to build droplet release: bin/release of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
             )
         try:
-            released = load(output.decode()) or {}
-            types = released.get("default_process_types") or {}
-            return {str(type): _command(command) for type, command in types.items()}
-        except (YamlError, UnicodeDecodeError, AttributeError, TypeError) as error:
-            raise Failure(
-                RELEASE_FAILED,
-                f"Buildpack {name}'s release output is invalid: {error}: expected YAML with `default_process_types`",
-            ) from None
+            return commands.release(output)
+        except commands.Unreadable as error:
+            raise Failure(RELEASE_FAILED, f"Buildpack {name}'s release output is invalid: {error}") from None
 
-    def _procfile(self):
-        text = _read(os.path.join(self.app, "Procfile"))
-        if text is None:
-            return {}
-        try:
-            found = load(text) or {}
-            return {str(type): _command(command) for type, command in found.items()}
-        except (YamlError, AttributeError, TypeError) as error:
-            raise Failure(
-                FAILED,
-                f"Failed to read command from Procfile: invalid YAML: {error}. Each line must be `TYPE: COMMAND`",
-            ) from None
-
-    def _finish(self, chosen, detected, processes, sidecars):
+    def _finish(
+        self,
+        chosen: Sequence[Mapping[str, str]],
+        indices: Sequence[str],
+        detected: str,
+        processes: Mapping[str, str],
+        sidecars: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write staging_info.yml and result.json and put the app into the droplet."""
         if "web" not in processes:
-            self.say("No start command specified by buildpack or via Procfile.")
-            self.say("App will not start unless a command is provided at runtime.")
-        metadata, config = [], {}
-        width = len(str(len(chosen) - 1))
-        for number, buildpack in enumerate(chosen):
-            found = self._config(str(number).zfill(width))
-            metadata.append(
-                {
-                    "key": buildpack["key"],
-                    "name": str(found.get("name") or (buildpack["name"] if not buildpack.get("url") else "")),
-                    "version": str(found.get("version") or ""),
-                    **({"config": found["config"]} if isinstance(found.get("config"), dict) else {}),
-                }
-            )
-            if isinstance(found.get("config"), dict):
-                config = found["config"]
-        shutil.move(self.app, os.path.join(self.droplet, "app"))
+            self.log.say("No start command specified by buildpack or via Procfile.")
+            self.log.say("App will not start unless a command is provided at runtime.")
+        metadata, config = self._metadata(chosen, indices)
+        self.app.rename(self.droplet / "app")
         information = {"detected_buildpack": detected, "start_command": processes.get("web", "")}
-        if config:
-            information["config"] = config
-        _write_json(os.path.join(self.droplet, "staging_info.yml"), information)
-        _write_json(
-            os.path.join(self.root, "result.json"),
-            {
-                "lifecycle_type": "buildpack",
-                "lifecycle_metadata": {
-                    "buildpack_key": chosen[-1]["key"],
-                    "detected_buildpack": detected,
-                    "buildpacks": metadata,
-                },
-                "process_types": processes,
-                "processes": [{"type": type, "command": command} for type, command in processes.items()],
-                "sidecars": sidecars,
-                "execution_metadata": "",
+        _write_json(self.droplet / "staging_info.yml", information | ({"config": config} if config else {}))
+        result = {
+            "lifecycle_type": "buildpack",
+            "lifecycle_metadata": {
+                "buildpack_key": chosen[-1]["key"],
+                "detected_buildpack": detected,
+                "buildpacks": metadata,
             },
-        )
-        self.say("Uploading droplet, build artifacts cache...")
-
-    def _config(self, index):
-        text = _read(os.path.join(self.deps, index, "config.yml"))
-        if text is None:
-            return {}
-        try:
-            found = load(text)
-        except YamlError as error:
-            raise Failure(FAILED, f"Failed to read deps/{index}/config.yml of a buildpack: {error}") from None
-        return found if isinstance(found, dict) else {}
-
-    def _script(self, buildpack, name, arguments):
-        return self._program(
-            [_script_path(buildpack, name), *arguments], buildpack["directory"], self._script_env(arguments)
-        )
-
-    def _script_env(self, arguments):
-        """The environment with what earlier buildpacks supplied (deps/<n>/bin, lib, include, pkgconfig, env)."""
-        env = dict(self.env)
-        if len(arguments) < 4 and not os.path.isdir(self.deps):
-            return env
-        places = {
-            "bin": ("PATH",),
-            "lib": ("LD_LIBRARY_PATH", "LIBRARY_PATH"),
-            "include": ("CPATH",),
-            "pkgconfig": ("PKG_CONFIG_PATH",),
+            "process_types": processes,
+            "processes": [{"type": type_, "command": command} for type_, command in processes.items()],
+            "sidecars": sidecars,
+            "execution_metadata": "",
         }
-        for index in sorted(os.listdir(self.deps)):
-            for directory, variables in places.items():
-                path = os.path.join(self.deps, index, directory)
-                if os.path.isdir(path):
+        _write_json(self.root / "result.json", result)
+        self.log.say("Uploading droplet, build artifacts cache...")
+
+    def _metadata(
+        self, chosen: Sequence[Mapping[str, str]], indices: Sequence[str]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """What each buildpack says of itself in config.yml, and the last `config` among them."""
+        metadata: list[dict[str, Any]] = []
+        last: dict[str, Any] = {}
+        for buildpack, index in zip(chosen, indices, strict=True):
+            try:
+                found = commands.config(self.deps, index)
+            except commands.Unreadable as error:
+                raise Failure(FAILED, str(error)) from None
+            entry = {
+                "key": buildpack["key"],
+                "name": str(found.get("name") or ("" if buildpack.get("url") else buildpack["name"])),
+                "version": str(found.get("version") or ""),
+            }
+            if isinstance(found.get("config"), dict):
+                last = entry["config"] = found["config"]
+            metadata.append(entry)
+        return metadata, last
+
+    def _program(self, buildpack: Mapping[str, str], name: str, arguments: Sequence[Path | str]) -> int:
+        argv = [str(part) for part in (_script(buildpack, name), *arguments)]
+        return running.run(self.log, argv, Path(buildpack["directory"]), self._supplied())
+
+    def _capture(self, buildpack: Mapping[str, str], name: str, arguments: Sequence[Path | str]) -> tuple[int, bytes]:
+        argv = [str(part) for part in (_script(buildpack, name), *arguments)]
+        return running.capture(self.log, argv, Path(buildpack["directory"]), self._supplied())
+
+    def _supplied(self) -> dict[str, str]:
+        """The environment with what earlier buildpacks supplied (deps/<index>/bin, lib, include, pkgconfig, env)."""
+        env = dict(self.env)
+        for supplied in sorted(self.deps.iterdir()):
+            for directory, variables in _SUPPLIED.items():
+                if (supplied / directory).is_dir():
                     for variable in variables:
-                        env[variable] = path + (":" + env[variable] if env.get(variable) else "")
-            given = os.path.join(self.deps, index, "env")
-            for name in sorted(os.listdir(given)) if os.path.isdir(given) else []:
-                value = _read(os.path.join(given, name))
-                if value is not None and "\0" not in value and "=" not in name:
-                    env[name] = value
+                        env[variable] = f"{supplied / directory}" + (f":{env[variable]}" if env.get(variable) else "")
+            given = supplied / "env"
+            for path in sorted(given.iterdir()) if given.is_dir() else []:
+                value = commands.read(path)
+                if value is not None and "\0" not in value and "=" not in path.name:
+                    env[path.name] = value
         return env
 
-    def _program(self, argv, directory, env):
-        """Run with its output going to the log, scrubbed, line by line; returns a shell's status."""
-        try:
-            child = subprocess.Popen(
-                argv, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            return self._cannot_run(argv[0], error)
-        lock = threading.Lock()
-        pumps = [
-            threading.Thread(target=self._pump, args=(source, sink, lock))
-            for source, sink in ((child.stdout, self.out), (child.stderr, self.err))
-        ]
-        for pump in pumps:
-            pump.start()
-        for pump in pumps:
-            pump.join()
-        return _status(child.wait())
 
-    def _pump(self, source, sink, lock):
-        while line := source.readline(65536):
-            with lock:
-                sink.write(self.scrub(line))
-                sink.flush()
-        source.close()
-
-    def _capture(self, buildpack, name, arguments):
-        path = _script_path(buildpack, name)
-        try:
-            child = subprocess.Popen(
-                [path, *arguments], cwd=buildpack["directory"], env=self._script_env(arguments),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-        except OSError as error:
-            return (self._cannot_run(path, error) if name != "detect" or os.path.exists(path) else 1), b""
-        pump = threading.Thread(target=self._pump, args=(child.stderr, self.err, threading.Lock()))
-        pump.start()
-        output = child.stdout.read(1024 * 1024)
-        child.stdout.close()
-        pump.join()
-        return _status(child.wait()), output
-
-    def _cannot_run(self, path, error):
-        self.say(
-            f"Cannot run {path}: {error.strerror}: is its first line the path of an interpreter that the stack has?"
-        )
-        return 126
+def _environment(root: Path, inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """What scripts see: the host's package access below the app's own variables, without what is only for this program."""
+    env = {name: value.replace("@TMP@", str(root)) for name, value in inherited.items()}
+    env.update(own)
+    for name in ("CUPOLA_TMP_ROOT", "CUPOLA_HOME_ROOT", "VCAP_PLATFORM_OPTIONS"):
+        env.pop(name, None)
+    env["TMPDIR"] = str(root / "tmp")
+    try:
+        url = "" if env.get("DATABASE_URL") else database_url(env.get("VCAP_SERVICES", ""))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Failure(FAILED, f"VCAP_SERVICES cannot be read: {error}") from None
+    return env | ({"DATABASE_URL": url} if url else {})
 
 
-def _status(returncode):
-    return returncode if returncode >= 0 else 128 - returncode
-
-
-def _command(value):
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise TypeError("a command must be text")
-    return str(value)
-
-
-def _hash(key):
+def _hash(key: str) -> str:
     return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
 
 
-def _script_path(buildpack, name):
-    return os.path.join(buildpack["directory"], "bin", name)
+def _script(buildpack: Mapping[str, str], name: str) -> Path:
+    return Path(buildpack["directory"], "bin", name)
 
 
-def _executable(buildpack, name):
-    path = _script_path(buildpack, name)
-    return os.path.isfile(path) and os.access(path, os.X_OK)
+def _buildpack_root(directory: Path, buildpack: Mapping[str, str]) -> Path:
+    """Where `bin` is: a buildpack may be nested one directory deep. Its scripts become executable."""
+    nested = sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+    for place in (directory, *nested):
+        if (place / "bin").is_dir():
+            for script in (place / "bin").iterdir():
+                if script.is_file() and not script.is_symlink():
+                    # An archive made on Windows has no mode bits.
+                    script.chmod(script.stat().st_mode | 0o755)
+            return place
+    name = buildpack.get("name") or buildpack["key"]
+    raise Failure(FAILED, f"Buildpack {name} has no bin directory: upload a classic buildpack, or name another")
 
 
-def _buildpack_root(directory, buildpack):
-    """A buildpack may be nested one directory deep."""
-    if os.path.isdir(os.path.join(directory, "bin")):
-        return directory
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    for name in names:
-        nested = os.path.join(directory, name)
-        if os.path.isdir(os.path.join(nested, "bin")):
-            return nested
-    raise Failure(
-        FAILED,
-        f"Buildpack {buildpack.get('name') or buildpack['key']} has no bin directory: upload a classic buildpack, or name another",
-    )
-
-
-def _listing(directory):
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+def _listing(directory: Path) -> str:
+    names = sorted(path.name for path in directory.iterdir())
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "no files at all"
 
 
-def _read(path):
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(1024 * 1024)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-
-
-def _remove(path):
-    if os.path.isdir(path) and not os.path.islink(path):
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            path.unlink()
 
 
-def _write_json(path, value):
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(value, file)
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8", errors="surrogateescape")
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> int:
     """Build by the plan at argv[0]; returns the exit status."""
-    root = os.environ.get("CUPOLA_TMP_ROOT", "/tmp")  # noqa: S108 - the container's own
-    path = argv[0] if argv else os.path.join(root, "plan.json")
-    with open(os.path.join(root, path), encoding="utf-8") as file:
-        plan = json.load(file)
-    builder = Builder(root, plan)
+    root = Path(os.environ.get("CUPOLA_TMP_ROOT", "/tmp"))  # noqa: S108 - the container's own
+    plan = cast(dict[str, Any], json.loads((root / (argv[0] if argv else "plan.json")).read_text(encoding="utf-8")))
+    scrub = running.Scrubber(plan.get("scrub", []))
+    log = running.Log(sys.stdout.buffer, sys.stderr.buffer, scrub)
     try:
-        builder.run()
+        Builder(root, plan, log).run()
     except Failure as failure:
         message, status = str(failure), failure.status
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        message, status = (
-            f"Staging failed: {error.strerror}{where}: is the disk limit of the build large enough?",
-            FAILED,
-        )
+        message = f"Staging failed: {error.strerror or error}{where}: is the disk limit of the build large enough?"
+        status = FAILED
     else:
         return 0
-    message = builder.scrub(message.encode("utf-8", "replace")).decode("utf-8", "replace")
-    print(message, file=sys.stderr, flush=True)
+    message = scrub.text(message)
+    log.say(message, error=True)
     with contextlib.suppress(OSError):
-        _write_json(
-            os.path.join(root, "failure.json"), {"error_id": ERRORS.get(status, "StagingError"), "message": message}
-        )
+        _write_json(root / "failure.json", {"error_id": ERRORS.get(status, "StagingError"), "message": message})
     return status
 
 

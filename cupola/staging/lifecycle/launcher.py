@@ -9,8 +9,9 @@ environment cannot be read, 4: there is no shell. Only the standard library, and
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
-__all__ = ["environment", "main", "script", "start_command"]
+__all__ = ["database_url", "environment", "main", "script", "start_command"]
 
 _SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh")
 _DATABASES = {"mysql": "mysql2", "mysql2": "mysql2", "postgres": "postgres", "postgresql": "postgres"}
@@ -27,7 +28,7 @@ exec "$@"
 """
 
 
-def environment(given, root):
+def environment(given: Mapping[str, str], root: str) -> dict[str, str]:
     """The app's environment from the container's. Raises ValueError when VCAP_APPLICATION or VCAP_SERVICES is no JSON."""
     env = dict(given)
     env["HOME"] = root + "/app"
@@ -47,17 +48,17 @@ def environment(given, root):
         if env.get("INSTANCE_INDEX"):
             application["instance_index"] = int(env["INSTANCE_INDEX"])
         env["VCAP_APPLICATION"] = json.dumps(application, separators=(",", ":"))
-    if env.get("VCAP_SERVICES", "{}") != "{}" and not env.get("DATABASE_URL"):
-        url = _database(env["VCAP_SERVICES"])
-        if url:
-            env["DATABASE_URL"] = url
-    return env
+    url = "" if env.get("DATABASE_URL") else database_url(env.get("VCAP_SERVICES", ""))
+    return env | ({"DATABASE_URL": url} if url else {})
 
 
-def _database(text):
+def database_url(services: str) -> str:
+    """DATABASE_URL by the first binding of VCAP_SERVICES with the address of a database, or an empty string. Raises ValueError."""
+    if services in ("", "{}"):
+        return ""
     import json
 
-    for bindings in json.loads(text).values():
+    for bindings in json.loads(services).values():
         for binding in bindings:
             uri = (binding.get("credentials") or {}).get("uri")
             if isinstance(uri, str) and "://" in uri:
@@ -67,7 +68,7 @@ def _database(text):
     return ""
 
 
-def start_command(root):
+def start_command(root: str) -> tuple[str, list[str]]:
     """Start command and entrypoint prefix (list) of staging_info.yml, both possibly empty. Raises OSError, ValueError."""
     import json
 
@@ -79,12 +80,12 @@ def start_command(root):
     return command, [prefix] if isinstance(prefix, str) else [str(part) for part in prefix]
 
 
-def script(shell, app, command, prefix):
+def script(shell: str, app: str, command: str, prefix: Sequence[str]) -> list[str]:
     """The argument list that is executed."""
     return [shell, "-c", _SCRIPT, shell, app, *(prefix or [shell, "-c"]), command]
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> int:
     """Replaces this process; returns an exit status only when that is not possible."""
     if len(argv) < 2:
         print("launcher: usage: launcher.py APP_DIRECTORY COMMAND [METADATA]", file=sys.stderr)
@@ -93,7 +94,7 @@ def main(argv):
     command = argv[1]
     root = os.environ.get("CUPOLA_HOME_ROOT", "/home/vcap")
     app = app if os.path.isabs(app) else os.path.join(root, app)
-    prefix = []
+    prefix: list[str] = []
     if os.path.exists(root + "/staging_info.yml"):
         try:
             found, prefix = start_command(root)

@@ -6,6 +6,7 @@ are refused. JSON is a part of it.
 """
 
 import re
+from typing import Any, NoReturn
 
 __all__ = ["YamlError", "load"]
 
@@ -21,21 +22,21 @@ class YamlError(ValueError):
     """The text is no YAML, or more of it than this reads; the message names the line."""
 
 
-def load(text):
+def load(text: str) -> Any:
     """The document as dicts, lists, strings, numbers, booleans and None. Raises YamlError."""
     return _Reader(text).document()
 
 
 class _Reader:
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.lines = text.lstrip("\ufeff").splitlines()
         self.at = 0
         self.depth = 0
 
-    def fail(self, problem):
+    def fail(self, problem: str) -> NoReturn:
         raise YamlError(f"line {self.at + 1}: {problem}")
 
-    def peek(self):
+    def peek(self) -> tuple[int, str] | None:
         """Indent and text of the next line that says something, or None."""
         while self.at < len(self.lines):
             line = self.lines[self.at]
@@ -49,7 +50,7 @@ class _Reader:
             return indent, line[indent:].rstrip()
         return None
 
-    def document(self):
+    def document(self) -> Any:
         found = self.peek()
         while found and found[1].startswith("%"):
             self.at += 1
@@ -64,7 +65,7 @@ class _Reader:
             self.fail("the text goes on where the document has ended")
         return value
 
-    def node(self, least):
+    def node(self, least: int) -> Any:
         found = self.peek()
         if found is None or found[0] < least or _ends(found):
             return None
@@ -77,12 +78,12 @@ class _Reader:
                 return self.sequence(indent)
             if _KEY.match(text):
                 return self.mapping(indent)
-            return self.scalar(text, indent, take=True)
+            return self.scalar(text, indent)
         finally:
             self.depth -= 1
 
-    def sequence(self, indent):
-        items = []
+    def sequence(self, indent: int) -> list[Any]:
+        items: list[Any] = []
         while (found := self.peek()) and found[0] == indent and (found[1] == "-" or found[1].startswith("- ")):
             rest = found[1][1:]
             inner = rest.lstrip(" ")
@@ -95,13 +96,13 @@ class _Reader:
                     self.lines[self.at] = " " * column + inner
                     items.append(self.node(column))
                 else:
-                    items.append(self.scalar(inner, indent, take=True))
+                    items.append(self.scalar(inner, indent))
         if (found := self.peek()) and found[0] > indent:
             self.fail("unexpected indentation")
         return items
 
-    def mapping(self, indent):
-        result = {}
+    def mapping(self, indent: int) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
         while (found := self.peek()) and found[0] == indent and not _ends(found):
             text = found[1]
             match = _KEY.match(text)
@@ -115,32 +116,32 @@ class _Reader:
                 self.at += 1
                 result[key] = self.below(indent)
             else:
-                result[key] = self.scalar(rest, indent, take=True)
+                result[key] = self.scalar(rest, indent)
         if (found := self.peek()) and found[0] > indent:
             self.fail("unexpected indentation")
         return result
 
-    def below(self, indent):
+    def below(self, indent: int) -> Any:
         found = self.peek()
         if found and found[0] == indent and (found[1] == "-" or found[1].startswith("- ")):
             return self.sequence(indent)
         return self.node(indent + 1)
 
-    def key(self, text):
+    def key(self, text: str) -> str:
         if text.startswith("? "):
             self.fail("complex keys are not read")
         if text[0] in "\"'":
             return self.quoted(text, 0)[0]
         return text
 
-    def scalar(self, text, indent, take):
+    def scalar(self, text: str, indent: int) -> Any:
         """A value that begins on this line; goes over the lines that belong to it."""
         if match := _BLOCK.match(text):
             return self.block(match, indent)
         if text[0] in "&*!":
             self.fail("anchors, aliases and tags are not read")
         if text[0] in "\"'[{":
-            return self.spanning(text, indent)
+            return self.spanning(text)
         self.at += 1
         parts = [_uncommented(text)]
         while (found := self.peek()) and found[0] > indent and not _ends(found):
@@ -157,7 +158,7 @@ class _Reader:
             self.fail(f"a value cannot begin with {plain[0]}: put it in quotes")
         return _plain(plain) if len(parts) == 1 else plain
 
-    def spanning(self, text, indent):
+    def spanning(self, text: str) -> Any:
         """A quoted or flow value; lines are joined until it is complete."""
         start = self.at
         while True:
@@ -176,7 +177,7 @@ class _Reader:
             self.at += 1
             return value
 
-    def quoted(self, text, at):
+    def quoted(self, text: str, at: int) -> tuple[str, int]:
         quote, parts, i = text[at], [], at + 1
         while i < len(text):
             char = text[i]
@@ -194,7 +195,7 @@ class _Reader:
             i += 1
         raise _Incomplete
 
-    def escape(self, text, i):
+    def escape(self, text: str, i: int) -> tuple[str, int]:
         if i >= len(text):
             raise _Incomplete
         width = {"x": 2, "u": 4, "U": 8}.get(text[i])
@@ -205,7 +206,7 @@ class _Reader:
                 self.fail("an escape is not valid")
         return _ESCAPES.get(text[i], text[i]), i + 1
 
-    def flow(self, text, at, depth):
+    def flow(self, text: str, at: int, depth: int) -> tuple[Any, int]:
         if depth > _MAX_DEPTH:
             self.fail("too deeply nested")
         at = _blank(text, at)
@@ -222,8 +223,8 @@ class _Reader:
             end += 1
         return _plain(text[at:end].strip()), end
 
-    def flow_list(self, text, at, depth):
-        items = []
+    def flow_list(self, text: str, at: int, depth: int) -> tuple[list[Any], int]:
+        items: list[Any] = []
         while True:
             at = _blank(text, at)
             if at >= len(text):
@@ -234,8 +235,8 @@ class _Reader:
             items.append(value)
             at = self.separator(text, at, "]")
 
-    def flow_map(self, text, at, depth):
-        result = {}
+    def flow_map(self, text: str, at: int, depth: int) -> tuple[dict[Any, Any], int]:
+        result: dict[Any, Any] = {}
         while True:
             at = _blank(text, at)
             if at >= len(text):
@@ -254,7 +255,7 @@ class _Reader:
             result[key] = value
             at = self.separator(text, at, "}")
 
-    def separator(self, text, at, closing):
+    def separator(self, text: str, at: int, closing: str) -> int:
         at = _blank(text, at)
         if at >= len(text):
             raise _Incomplete
@@ -264,7 +265,7 @@ class _Reader:
             self.fail(f"expected , or {closing} before {text[at:][:20]!r}")
         return at
 
-    def block(self, match, indent):
+    def block(self, match: re.Match[str], indent: int) -> str:
         self.at += 1
         chomp = match[2] or match[4]
         width = indent + int(match[3]) if match[3] else None
@@ -293,22 +294,22 @@ class _Incomplete(Exception):
     """More lines are needed."""
 
 
-def _ends(found):
+def _ends(found: tuple[int, str]) -> bool:
     return found[0] == 0 and re.match(r"(---|\.\.\.)(\s|$)", found[1]) is not None
 
 
-def _blank(text, at):
+def _blank(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t":
         at += 1
     return at
 
 
-def _uncommented(text):
+def _uncommented(text: str) -> str:
     match = re.search(r"\s#", text)
     return text[: match.start()].rstrip() if match else text
 
 
-def _folded(lines):
+def _folded(lines: list[str]) -> str:
     result = ""
     for number, line in enumerate(lines):
         if number == 0:
@@ -322,7 +323,7 @@ def _folded(lines):
     return result
 
 
-def _plain(text):
+def _plain(text: str) -> Any:
     if text in ("", "~", "null", "Null", "NULL"):
         return None
     if text in ("true", "True", "TRUE"):

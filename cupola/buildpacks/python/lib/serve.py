@@ -5,6 +5,7 @@ import os
 import signal
 import socketserver
 import sys
+from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 
@@ -18,14 +19,18 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 class Handler(WSGIRequestHandler):
     """Does not look up the names of clients."""
 
-    def address_string(self):
-        return self.client_address[0]
+    def address_string(self) -> str:
+        """The client's address as it is."""
+        return str(self.client_address[0])
 
 
-def main(name):
+def main(name: str) -> None:
+    """Serve `module:variable`, or `module:function()` for a factory, on $PORT."""
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    application = getattr(importlib.import_module(module), attribute)
+    sys.path.insert(0, str(Path.cwd()))
+    application = getattr(importlib.import_module(module), attribute.removesuffix("()"))
+    if attribute.endswith("()"):
+        application = application()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = int(os.environ.get("PORT", "8080"))
     with Server(("0.0.0.0", port), Handler) as server:  # noqa: S104 - apps listen where the router reaches them

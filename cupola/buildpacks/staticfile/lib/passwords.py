@@ -4,13 +4,19 @@ import base64
 import ctypes
 import hashlib
 import hmac
+import threading
 
 _ALPHABET = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-def parse(text):
+_one_at_a_time = threading.Lock()
+"""crypt() answers in a buffer of its own."""
+
+
+def parse(text: str) -> tuple[dict[str, str], list[str]]:
     """Hashes by user, and a list of problems."""
-    users, problems = {}, []
+    users: dict[str, str] = {}
+    problems: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -22,7 +28,7 @@ def parse(text):
     return users, problems
 
 
-def verify(hashed, password):
+def verify(hashed: str, password: str) -> bool:
     """Whether the password is the one of the hash."""
     secret = password.encode("utf-8", "surrogateescape")
     if hashed.startswith("{PLAIN}"):
@@ -43,21 +49,22 @@ def verify(hashed, password):
     return hmac.compare_digest(made.encode("utf-8", "surrogateescape"), hashed.encode("utf-8", "surrogateescape"))
 
 
-def _crypt(secret, hashed):
+def _crypt(secret: bytes, hashed: str) -> str:
     try:
         library = ctypes.CDLL("libcrypt.so.1")
     except OSError:
         return ""
     library.crypt.restype = ctypes.c_char_p
-    made = library.crypt(ctypes.c_char_p(secret), ctypes.c_char_p(hashed.encode()))
+    with _one_at_a_time:
+        made = library.crypt(ctypes.c_char_p(secret), ctypes.c_char_p(hashed.encode()))
     return made.decode("ascii", "replace") if made else ""
 
 
-def _md5(data):
+def _md5(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
-def apr1(secret, salt_text):
+def apr1(secret: bytes, salt_text: str) -> str:
     """Apache's variant of MD5-crypt."""
     salt = salt_text.encode()[:8]
     final = _md5(secret + salt + secret)

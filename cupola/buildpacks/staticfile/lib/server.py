@@ -1,187 +1,106 @@
 """A server of static files: python server.py SETTINGS.json DIRECTORY; listens on $PORT.
 
 HTTP/1.1 with keep-alive, ranges, ETag and Last-Modified, compressed neighbours (`x.js.gz` beside `x.js`), gzip on the
-fly for text, and the options of a Staticfile. Only Python's standard library.
+fly for text, and the options of a Staticfile. Only Python's standard library. Files are read in the event loop: they
+are local and small or read in pieces; what computes (hashes, compression, passwords) is done in threads.
 """
 
 import asyncio
 import base64
 import contextlib
 import email.utils
-import functools
-import gzip
-import hashlib
 import html
 import http
 import json
-import mimetypes
 import os
 import posixpath
 import re
 import signal
-import stat
 import sys
 import time
 import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from pages import expand, listing
-from passwords import verify
+if TYPE_CHECKING:
+    from cupola.buildpacks.staticfile.lib import website
+    from cupola.buildpacks.staticfile.lib.messages import (
+        OLD,
+        UNREADABLE,
+        Fields,
+        Problem,
+        Request,
+        accepts_gzip,
+        parse,
+        ranged,
+        unchanged,
+    )
+    from cupola.buildpacks.staticfile.lib.pages import expand, listing
+    from cupola.buildpacks.staticfile.lib.website import SMALL, File, Site
+else:  # neighbours, where the server runs
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import website
+    from messages import OLD, UNREADABLE, Fields, Problem, Request, accepts_gzip, parse, ranged, unchanged
+    from pages import expand, listing
+    from website import SMALL, File, Site
 
 MAX_HEADER = 64 * 1024
 IDLE = 75.0
 """Seconds that a silent connection is kept."""
 WRITE_TIMEOUT = 120.0
-COMPRESS = re.compile(r"text/|application/(javascript|json|xml|.*\+(xml|json)|wasm)|image/svg")
-SMALL = 1024 * 1024
-HASHED = 32 * 1024 * 1024
+"""Seconds that a client may take for the next piece of an answer."""
 CHUNK = 256 * 1024
-OLD = 631152000
-"""1990: archives without times give their files one before it, which says nothing."""
-
-
-class Problem(Exception):
-    def __init__(self, status, headers=()):
-        super().__init__(status)
-        self.status = status
-        self.headers = list(headers)
-
-
-class Site:
-    """The files and the settings."""
-
-    def __init__(self, settings, directory):
-        self.settings = settings
-        self.root = os.path.realpath(directory)
-        self.index = (settings.get("index") or "index.html index.htm Default.htm").split()
-        self.users = settings.get("users")
-        self.https = settings.get("force_https") or os.environ.get("FORCE_HTTPS", "") not in ("", "false")
-        self.codes = settings.get("status_codes", {})
-        self.types = mimetypes.MimeTypes()
-        for extension, type in {
-            ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".woff2": "font/woff2",
-            ".woff": "font/woff", ".webp": "image/webp", ".avif": "image/avif", ".md": "text/markdown",
-            ".json": "application/json", ".map": "application/json", ".webmanifest": "application/manifest+json",
-            ".svg": "image/svg+xml", ".ico": "image/x-icon", **settings.get("types", {}),
-        }.items():  # fmt: skip
-            self.types.add_type(type, extension)
-        self.extra = list(settings.get("headers", {}).items())
-        if settings.get("http_strict_transport_security"):
-            value = "max-age=31536000"
-            value += "; includeSubDomains" if settings.get("http_strict_transport_security_include_subdomains") else ""
-            value += "; preload" if settings.get("http_strict_transport_security_preload") else ""
-            self.extra.append(("Strict-Transport-Security", value))
-        self.verified = functools.lru_cache(256)(verify)
-
-    def find(self, path):
-        """The file of a decoded URL path, or None. Links may not lead out of the site."""
-        full = os.path.realpath(self.root + posixpath.normpath("/" + path.lstrip("/")))
-        if full != self.root and not full.startswith(self.root + os.sep):
-            return None
-        try:
-            os.stat(full)
-        except (OSError, ValueError):
-            return None
-        return full
-
-    def type(self, path):
-        found = self.types.guess_type(path, strict=False)
-        type = found[0] if found[1] is None else "application/gzip"
-        type = type or "application/octet-stream"
-        return type + "; charset=utf-8" if type.startswith("text/") else type
-
-
-@functools.lru_cache(8192)
-def etag(path, size, modified, inode):
-    """Of the content where it is small, because files of an archive may share one time."""
-    if size > HASHED:
-        return f'"{modified:x}-{size:x}-{inode:x}"'
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return f'"{digest.hexdigest()[:32]}"'
-
-
-@functools.lru_cache(64)
-def compressed(path, size, modified, inode):
-    with open(path, "rb") as file:
-        return gzip.compress(file.read(), 6, mtime=0)
-
-
-def accepts_gzip(headers):
-    for part in headers.get("accept-encoding", "").lower().split(","):
-        name, _, parameters = part.partition(";")
-        if name.strip() in ("gzip", "*") and not re.fullmatch(r"\s*q=0(\.0*)?\s*", parameters):
-            return True
-    return False
-
-
-def ranged(text, size):
-    """First and last byte of a Range header; None when it is to be ignored. Raises Problem 416."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", text.strip())
-    if not match or not (match[1] or match[2]):
-        return None
-    if match[1]:
-        first, last = int(match[1]), int(match[2]) if match[2] else size - 1
-        if match[2] and last < first:
-            return None
-    else:
-        first, last = max(size - int(match[2]), 0), size - 1
-        if int(match[2]) == 0:
-            first = size
-    if first >= size:
-        raise Problem(416, [("Content-Range", f"bytes */{size}")])
-    return first, min(last, size - 1)
 
 
 class Connection:
-    def __init__(self, site, reader, writer):
+    """One client, one request after the other."""
+
+    def __init__(self, site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.site, self.reader, self.writer = site, reader, writer
         self.alive = True
+        self.request = UNREADABLE
 
-    async def serve(self):
+    async def serve(self) -> None:
+        """Answer until the client goes or is silent for too long."""
         try:
             while self.alive:
+                self.request = UNREADABLE
                 try:
                     head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), IDLE)
                 except asyncio.LimitOverrunError:
                     self.alive = False
-                    await self.answer_problem(Problem(431), "GET", {}, "/")
+                    await self._answer_problem(Problem(431))
                     break
-                await self.request(head)
-        except (asyncio.IncompleteReadError, asyncio.TimeoutError, ConnectionError):
+                await self._answer(head)
+        except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
             pass
         finally:
             self.writer.close()
             with contextlib.suppress(Exception):
                 await self.writer.wait_closed()
 
-    async def request(self, head):
-        method, headers, path = "GET", {}, "/"
+    async def _answer(self, head: bytes) -> None:
         try:
-            method, target, version, headers = parse(head)
-            self.alive = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
-            await self.discard(headers)
-            url = urllib.parse.urlsplit("http://host" + target) if target.startswith("/") else urllib.parse.urlsplit(target)
-            path = urllib.parse.unquote(url.path or "/", errors="surrogateescape")
-            await self.route(method, path, url, headers)
+            self.request = request = parse(head)
+            self.alive = request.version == "HTTP/1.1" and request.headers.get("connection", "").lower() != "close"
+            await self._discard_body(request)
+            await self._route(request)
         except Problem as problem:
             if problem.status == 400:
                 self.alive = False
-            await self.answer_problem(problem, method, headers, path)
+            await self._answer_problem(problem)
         except (OSError, ValueError) as error:
-            if isinstance(error, ConnectionError):
+            if isinstance(error, ConnectionError | TimeoutError):
                 raise
-            print(f"cannot serve {path!r}: {error}", file=sys.stderr, flush=True)
-            await self.answer_problem(Problem(500), method, headers, path)
+            print(f"cannot serve {self.request.path!r}: {error}", file=sys.stderr, flush=True)
+            await self._answer_problem(Problem(500))
 
-    async def discard(self, headers):
+    async def _discard_body(self, request: Request) -> None:
         """Bodies of requests mean nothing here; long ones end the connection."""
-        if "transfer-encoding" in headers:
+        if "transfer-encoding" in request.headers:
             self.alive = False
             return
-        text = headers.get("content-length", "0")
+        text = request.headers.get("content-length", "0")
         if not text.isascii() or not text.isdigit():
             raise Problem(400)
         if int(text) > SMALL:
@@ -189,232 +108,251 @@ class Connection:
         elif int(text):
             await asyncio.wait_for(self.reader.readexactly(int(text)), IDLE)
 
-    async def route(self, method, path, url, headers):
-        site = self.site
-        if site.https and headers.get("x-forwarded-proto", "http").split(",")[0].strip().lower() != "https":
-            host = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[0].strip()
-            prefix = headers.get("x-forwarded-prefix", "").rstrip("/")
-            query = "?" + url.query if url.query else ""
-            raise Problem(301, [("Location", f"https://{host}{prefix}{url.path or '/'}{query}")])
+    async def _route(self, request: Request) -> None:
+        site, path = self.site, request.path
+        if site.https and _scheme(request) != "https":
+            raise Problem(301, [("Location", f"https://{_public_host(request)}{_prefix(request)}{request.target}")])
         if site.users is not None:
-            await self.authenticate(headers)
-        if method not in ("GET", "HEAD"):
+            await self._authenticate(request, site.users)
+        self._obey_rules(request)
+        if request.method not in ("GET", "HEAD"):
             raise Problem(405, [("Allow", "GET, HEAD")])
-        if "\0" in path or (not site.settings.get("host_dot_files") and re.search(r"(^|/)\.", path)):
+        if site.hidden(path):
             raise Problem(404)
-        full = site.find(path)
-        if full is None and (bare := site.find(path + ".gz")) and os.path.isfile(bare):
-            full = bare[:-3]
-        if full is not None and os.path.isdir(full):
+        kind, full = site.locate(path)
+        if kind == "directory":
             if not path.endswith("/"):
-                query = "?" + url.query if url.query else ""
                 place = "/" + urllib.parse.quote(path, errors="surrogateescape").lstrip("/")
+                query = f"?{request.query}" if request.query else ""
                 raise Problem(301, [("Location", f"{place}/{query}")])
-            full = await self.directory(method, full, path, headers)
-            if full is None:
-                return
-        elif full is not None and path.endswith("/"):
-            full = None
-        if full is None:
-            full = site.find("/" + site.index[0]) if site.settings.get("pushstate") else None
-            if full is None:
-                raise Problem(404)
-        await self.file(method, full, headers, 200, url)
+            page = await self._directory(full)
+            if page is not None:
+                await self._file(page)
+        elif kind == "file":
+            await self._file(full)
+        elif site.pushstate and (page := site.index(site.root)):
+            await self._file(page)
+        else:
+            raise Problem(404)
 
-    async def directory(self, method, full, path, headers):
-        """The index of a directory; None when its listing was sent or another page is to be looked for."""
-        for name in self.site.index:
-            candidate = self.site.find(os.path.relpath(os.path.join(full, name), self.site.root))
-            if candidate and os.path.isfile(candidate):
-                return candidate
-        if self.site.settings.get("directory"):
-            body = listing(full, path, self.site.settings.get("host_dot_files"))
-            await self.send(200, [("Content-Type", "text/html; charset=utf-8")], body, method)
+    def _obey_rules(self, request: Request) -> None:
+        """What included nginx directives say before any file is looked at."""
+        for rule in self.site.rules_for(request.path):
+            for text, replacement, status in rule["rewrites"]:
+                if match := website.pattern(text).search(request.path):
+                    query = f"?{request.query}" if request.query and "?" not in replacement else ""
+                    raise Problem(status, [("Location", _filled(replacement, request, match) + query)])
+            if rule["answer"]:
+                status, text = rule["answer"]
+                filled = _filled(text, request, None)
+                raise Problem(status, [("Location", filled)]) if 300 <= status < 400 else Problem(status, body=filled)
+            if rule["deny"]:
+                raise Problem(403)
+
+    async def _directory(self, full: str) -> str | None:
+        """The page of a directory; None when its listing was sent."""
+        site = self.site
+        if found := site.index(full):
+            return found
+        if site.listings:
+            body = listing(full, self.request.path, dots=site.dots)
+            await self._send(200, [("Content-Type", "text/html; charset=utf-8")], body)
             return None
-        if self.site.settings.get("pushstate") and (page := self.site.find("/" + self.site.index[0])):
+        if site.pushstate and (page := site.index(site.root)):
             return page
-        raise Problem(404 if full == self.site.root else 403)
+        raise Problem(404 if full == site.root else 403)
 
-    async def authenticate(self, headers):
-        scheme, _, text = headers.get("authorization", "").partition(" ")
+    async def _authenticate(self, request: Request, users: dict[str, str]) -> None:
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
         with contextlib.suppress(ValueError):
-            user, colon, password = base64.b64decode(text.strip(), validate=True).decode("utf-8", "surrogateescape").partition(":")
-            hashed = self.site.users.get(user)
-            if scheme.lower() == "basic" and colon and hashed:
-                loop = asyncio.get_running_loop()
-                if await loop.run_in_executor(None, self.site.verified, hashed, password):
-                    return
+            decoded = base64.b64decode(text.strip(), validate=True).decode("utf-8", "surrogateescape")
+            user, colon, password = decoded.partition(":")
+            hashed = users.get(user)
+            known = scheme.lower() == "basic" and bool(colon) and hashed is not None
+            if known and await asyncio.to_thread(lambda: self.site.verified(hashed, password)):
+                return
         raise Problem(401, [("WWW-Authenticate", 'Basic realm="Restricted"')])
 
-    async def file(self, method, full, headers, status, url):
+    async def _file(self, full: str) -> None:
         site = self.site
-        type = site.type(full)
-        if site.settings.get("ssi") and type.startswith("text/html") and os.path.isfile(full):
-            await self.included(method, full, status, url)
+        kind = site.type(full)
+        gzipped = accepts_gzip(self.request.headers)
+        fields: Fields = [("Content-Type", kind)]
+        plain = site.is_file(full)
+        if plain and site.includes and kind.startswith("text/html"):
+            await self._send(200, fields, self._included(full))
             return
-        fields = [("Content-Type", type)]
-        neighbour = full + ".gz"
+        neighbour = site.gzipped(full)
         source = full
-        gzipped = accepts_gzip(headers)
-        if os.path.isfile(neighbour) and os.path.realpath(neighbour).startswith(site.root + os.sep) and (gzipped or not os.path.isfile(full)):
+        if neighbour is not None and (gzipped or not plain):
             fields.append(("Vary", "Accept-Encoding"))
             if not gzipped:
-                with gzip.open(neighbour) as file:
-                    await self.send(status, fields, file.read(64 * SMALL), method)
+                await self._send(200, fields, await asyncio.to_thread(website.unpacked, neighbour))
                 return
             source = neighbour
             fields.append(("Content-Encoding", "gzip"))
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise Problem(404)
-            identity = (source, found.st_size, found.st_mtime_ns, found.st_ino)
-            tag = await asyncio.get_running_loop().run_in_executor(None, etag, *identity)
-            modified = int(found.st_mtime)
-            if modified > OLD:
-                fields.append(("Last-Modified", email.utils.formatdate(modified, usegmt=True)))
-            small = 256 <= found.st_size <= SMALL and bool(COMPRESS.match(type))
-            squeeze = small and source == full and gzipped and "range" not in headers
-            if small and source == full:
-                fields.append(("Vary", "Accept-Encoding"))
-            if squeeze:
-                tag = f'W/{tag}'
-                fields.append(("Content-Encoding", "gzip"))
-            fields.append(("ETag", tag))
-            if status == 200 and unchanged(headers, tag, modified):
-                await self.send(304, [field for field in fields if field[0] != "Content-Encoding"], b"", "HEAD")
-                return
-            if squeeze:
-                body = await asyncio.get_running_loop().run_in_executor(None, compressed, *identity)
-                await self.send(status, fields, body, method)
-                return
-            await self.part(method, file, found.st_size, fields, headers, status, tag, modified)
+        file = website.opened(source)
+        if file is None:
+            raise Problem(404)
+        try:
+            await self._opened(file, fields, kind, source == full, gzipped)
+        finally:
+            os.close(file.descriptor)
 
-    async def part(self, method, file, size, fields, headers, status, tag, modified):
-        first, last = 0, size - 1
+    async def _opened(self, file: File, fields: Fields, kind: str, plain: bool, gzipped: bool) -> None:
+        headers = self.request.headers
+        tag = await asyncio.to_thread(website.etag, *file.identity)
+        if file.modified > OLD:
+            fields.append(("Last-Modified", email.utils.formatdate(file.modified, usegmt=True)))
+        small = plain and self.site.squeezes(kind, file.size)
+        squeeze = small and gzipped and "range" not in headers
+        if small:
+            fields.append(("Vary", "Accept-Encoding"))
+        if squeeze:
+            tag = f"W/{tag}"
+            fields.append(("Content-Encoding", "gzip"))
+        fields.append(("ETag", tag))
+        if unchanged(headers, tag, file.modified):
+            await self._send(304, [field for field in fields if field[0] != "Content-Encoding"], b"")
+        elif squeeze:
+            await self._send(200, fields, await asyncio.to_thread(website.compressed, *file.identity))
+        else:
+            await self._part(file, fields, tag)
+
+    async def _part(self, file: File, fields: Fields, tag: str) -> None:
+        """The file or the range of it that is asked for."""
+        request = self.request
+        status, first, last = 200, 0, file.size - 1
         fields.append(("Accept-Ranges", "bytes"))
-        condition = headers.get("if-range")
-        fresh = condition is None or condition == tag or condition == email.utils.formatdate(modified, usegmt=True)
-        if status == 200 and method == "GET" and "range" in headers and fresh:
-            span = ranged(headers["range"], size)
+        condition = request.headers.get("if-range")
+        fresh = condition in (None, tag, email.utils.formatdate(file.modified, usegmt=True))
+        if request.method == "GET" and "range" in request.headers and fresh:
+            span = ranged(request.headers["range"], file.size)
             if span:
                 status, (first, last) = 206, span
-                fields.append(("Content-Range", f"bytes {first}-{last}/{size}"))
-        count = last - first + 1
-        if method == "HEAD" or count <= CHUNK:
-            file.seek(first)
-            await self.send(status, fields, file.read(count) if method != "HEAD" else b"", method, count)
-            return
-        self.write_head(status, fields, count)
-        await asyncio.wait_for(self.writer.drain(), WRITE_TIMEOUT)
-        file.seek(first)
-        while count > 0:
-            chunk = file.read(min(CHUNK, count))
+                fields.append(("Content-Range", f"bytes {first}-{last}/{file.size}"))
+        left = last - first + 1
+        self._write_head(status, fields, left)
+        while left > 0 and request.method != "HEAD":
+            chunk = os.pread(file.descriptor, min(CHUNK, left), first)
             if not chunk:
                 raise ConnectionError("the file became shorter")
-            count -= len(chunk)
+            first, left = first + len(chunk), left - len(chunk)
             self.writer.write(chunk)
             await asyncio.wait_for(self.writer.drain(), WRITE_TIMEOUT)
+        await asyncio.wait_for(self.writer.drain(), WRITE_TIMEOUT)
 
-    async def included(self, method, full, status, url):
-        site = self.site
+    def _included(self, full: str) -> bytes:
+        """An HTML page with its server-side includes done."""
+        site, request = self.site, self.request
         here = "/" + os.path.relpath(os.path.dirname(full), site.root)
 
-        def load(path):
-            place = site.find(path if path.startswith("/") else posixpath.join(here, path))
-            if place is None or not os.path.isfile(place):
+        def load(path: str) -> bytes | None:
+            bare = urllib.parse.unquote(path.partition("?")[0])
+            place = site.find(bare if bare.startswith("/") else posixpath.join(here, bare))
+            if place is None or site.hidden(bare) or not os.path.isfile(place):
                 return None
-            with open(place, "rb") as file:
-                return file.read(8 * SMALL)
+            return website.content(place)
 
         variables = {
-            "document_uri": url.path, "uri": url.path, "query_string": url.query, "document_name": os.path.basename(full),
-            "date_local": time.strftime("%A, %d-%b-%Y %H:%M:%S %Z"), "date_gmt": time.strftime("%A, %d-%b-%Y %H:%M:%S GMT", time.gmtime()),
+            "document_uri": request.path, "uri": request.path, "query_string": request.query, "args": request.query,
+            "request_uri": request.target, "request_method": request.method,
+            "document_name": os.path.basename(full), "date_local": time.strftime("%A, %d-%b-%Y %H:%M:%S %Z"),
+            "date_gmt": time.strftime("%A, %d-%b-%Y %H:%M:%S GMT", time.gmtime()),
+            "host": request.headers.get("host", ""),
+            **{"http_" + name.replace("-", "_"): value for name, value in request.headers.items()},
         }  # fmt: skip
-        body = expand(load("/" + os.path.relpath(full, site.root)) or b"", variables, load)
-        await self.send(status, [("Content-Type", site.type(full))], body, method)
+        return expand(website.content(full), variables, load)
 
-    async def answer_problem(self, problem, method, headers, path):
+    async def _answer_problem(self, problem: Problem) -> None:
         status = problem.status
-        page = self.site.codes.get(str(status)) or (self.site.codes.get(f"{status // 100}xx") if status >= 400 else None)
-        full = self.site.find(page) if page else None
-        if full and os.path.isfile(full):
-            with open(full, "rb") as file:
-                body = file.read(8 * SMALL)
-            await self.send(status, [*problem.headers, ("Content-Type", self.site.type(full))], body, method)
-            return
-        text = html.escape(f"{status} {http.HTTPStatus(status).phrase}")
-        body = f"<!DOCTYPE html>\n<html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>\n".encode()
-        await self.send(status, [*problem.headers, ("Content-Type", "text/html; charset=utf-8")], body, method)
+        page = self.site.page_of(status, self.request.path)
+        if page is not None:
+            body, kind = website.content(page), self.site.type(page)
+        elif problem.body is not None:
+            body, kind = problem.body.encode(), "text/plain; charset=utf-8"
+        else:
+            text = html.escape(f"{status} {_phrase(status)}")
+            body = f"<!DOCTYPE html>\n<html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>\n".encode()
+            kind = "text/html; charset=utf-8"
+        await self._send(status, [*problem.headers, ("Content-Type", kind)], body)
 
-    async def send(self, status, fields, body, method, length=None):
-        self.write_head(status, fields, len(body) if length is None else length)
-        if method != "HEAD" and body:
+    async def _send(self, status: int, fields: Fields, body: bytes) -> None:
+        self._write_head(status, fields, len(body))
+        if self.request.method != "HEAD" and status not in (204, 304):
             self.writer.write(body)
         await asyncio.wait_for(self.writer.drain(), WRITE_TIMEOUT)
 
-    def write_head(self, status, fields, length):
-        lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
-        fields = [("Date", email.utils.formatdate(usegmt=True)), *fields, *self.site.extra]
-        if status != 304:
+    def _write_head(self, status: int, fields: Fields, length: int) -> None:
+        added = _included_headers(self.site, self.request)
+        replaced = {name.lower() for name, _ in added}
+        fields = [field for field in fields if field[0].lower() not in replaced]
+        fields = [("Date", email.utils.formatdate(usegmt=True)), *fields, *self.site.headers, *added]
+        if status not in (204, 304):
             fields.append(("Content-Length", str(length)))
         fields.append(("Connection", "keep-alive" if self.alive else "close"))
-        lines += [_field(name, value) for name, value in fields]
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *(_field(name, value) for name, value in fields)]
         self.writer.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace"))
 
 
-def _field(name, value):
-    return f"{name}: " + re.sub(r"[\r\n\0]", "", str(value))
+def _included_headers(site: Site, request: Request) -> Fields:
+    """add_header of the innermost rule that has any, as in nginx."""
+    chosen: dict[str, str] = {}
+    for rule in site.rules_for(request.path):
+        chosen = rule["headers"] or chosen
+    return [(name, _filled(value, request, None)) for name, value in chosen.items()]
 
 
-def unchanged(headers, tag, modified):
-    """Whether the client's copy is still right (RFC 9110 section 13.2.2)."""
-    given = headers.get("if-none-match")
-    if given is not None:
-        tags = [part.strip().removeprefix("W/") for part in given.split(",")]
-        return "*" in tags or tag.removeprefix("W/") in tags
-    since = headers.get("if-modified-since")
-    if since is None or modified <= OLD:
-        return False
+def _filled(text: str, request: Request, match: re.Match[str] | None) -> str:
+    """A text of an included directive with its variables."""
+    variables = {
+        "uri": urllib.parse.quote(request.path, errors="surrogateescape"), "request_uri": request.target,
+        "host": _public_host(request).partition(":")[0], "args": request.query, "scheme": _scheme(request),
+    }  # fmt: skip
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name.isdigit():
+            return (match[int(name)] or "") if match and int(name) <= (match.re.groups or 0) else ""
+        return variables.get(name, "")
+
+    return re.sub(r"\$(?:\{(\w+)\}|([1-9]|[a-z_]+))", value, text)
+
+
+def _scheme(request: Request) -> str:
+    return request.headers.get("x-forwarded-proto", "http").split(",")[0].strip().lower()
+
+
+def _public_host(request: Request) -> str:
+    return request.headers.get("x-forwarded-host", request.headers.get("host", "")).split(",")[0].strip()
+
+
+def _prefix(request: Request) -> str:
+    return request.headers.get("x-forwarded-prefix", "").rstrip("/")
+
+
+def _phrase(status: int) -> str:
     try:
-        return modified <= email.utils.parsedate_to_datetime(since).timestamp()
-    except (ValueError, TypeError):
-        return False
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Status"
 
 
-def parse(head):
-    """Method, target, version and header fields (lower case) of a request. Raises Problem 400."""
-    lines = head.decode("latin-1").split("\r\n")
-    match = re.fullmatch(r"([A-Z]+) (\S+) (HTTP/1\.[01])", lines[0])
-    if not match:
-        raise Problem(400)
-    headers = {}
-    for line in lines[1:]:
-        if not line:
-            continue
-        name, colon, value = line.partition(":")
-        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise Problem(400)
-        name, value = name.lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if match[3] == "HTTP/1.1" and "host" not in headers:
-        raise Problem(400)
-    return match[1], match[2], match[3], headers
+def _field(name: str, value: str) -> str:
+    return f"{name}: " + re.sub(r"[\r\n\0]", "", value)
 
 
-async def main(settings, directory, port, host="0.0.0.0"):  # noqa: S104 - apps listen where the router reaches them
-    site = Site(settings, directory)
-    open_connections = set()
+async def main(site: Site, port: int) -> None:
+    """Serve until SIGTERM; requests that are being answered then have two seconds."""
+    connections: dict[asyncio.Task[None], Connection] = {}
 
-    async def connected(reader, writer):
-        task = asyncio.current_task()
-        open_connections.add(task)
-        try:
-            await Connection(site, reader, writer).serve()
-        finally:
-            open_connections.discard(task)
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(site, reader, writer)
+        task = asyncio.create_task(connection.serve())
+        connections[task] = connection
+        task.add_done_callback(connections.pop)
 
+    host = "0.0.0.0"  # noqa: S104 - apps listen where the router reaches them
     server = await asyncio.start_server(connected, host, port, limit=MAX_HEADER, backlog=1024)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -423,13 +361,13 @@ async def main(settings, directory, port, host="0.0.0.0"):  # noqa: S104 - apps 
     print(f"Serving on port {port}", flush=True)
     await stop.wait()
     server.close()
-    if open_connections:
-        await asyncio.wait(open_connections, timeout=2)
-    for task in open_connections:
+    busy = [task for task, connection in connections.items() if connection.request is not UNREADABLE]
+    if busy:
+        await asyncio.wait(busy, timeout=2)
+    for task in list(connections):
         task.cancel()
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
-        given = json.load(file)
-    asyncio.run(main(given, sys.argv[2], int(os.environ.get("PORT", "8080"))))
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    asyncio.run(main(Site(settings, sys.argv[2], os.environ), int(os.environ.get("PORT", "8080"))))

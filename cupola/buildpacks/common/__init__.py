@@ -1,0 +1,1 @@
+"""Modules that `cupola.buildpacks.pack` puts into the lib directory of every system buildpack."""
