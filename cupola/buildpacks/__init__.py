@@ -18,7 +18,7 @@ _DIRECTORIES = {
 }
 SYSTEM = tuple(_DIRECTORIES)
 """Names in the order of detection."""
-_SHARED = (_HERE / "common/steps.py", _HERE.parent / "staging/lifecycle/yaml_subset.py")
+_SHARED = (_HERE / "common/steps.py", _HERE / "common/yaml_subset.py")
 """Put beside the modules in lib, so that each buildpack is whole."""
 
 

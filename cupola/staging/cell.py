@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cupola import outbound
 from cupola.blobs.archives import ArchiveError, unpack_zip
 from cupola.blobs.store import LocalStore, NotFound, StoreError
 from cupola.blobs.tars import unpack_tar
@@ -28,10 +27,11 @@ from cupola.staging.packing import Leak, has_files, pack
 
 __all__ = ["CellStager", "collect", "prepare", "stack_fingerprint"]
 
-_LIFECYCLE = Path(__file__).resolve().parent / "lifecycle"
+_HERE = Path(__file__).resolve().parent
 _PROGRAM = (
-    *(_LIFECYCLE / f"{name}.py" for name in ("builder", "commands", "fetch", "launcher", "running", "yaml_subset")),
-    Path(outbound.__file__).resolve(),
+    *(_HERE / "lifecycle" / f"{name}.py" for name in ("builder", "commands", "fetch", "launcher", "running")),
+    _HERE.parent / "buildpacks" / "common" / "yaml_subset.py",
+    _HERE.parent / "outbound.py",
 )
 """The builder's files; in the container they lie in /tmp/lifecycle, where Cloud Foundry has its own."""
 _MIB = 1024 * 1024

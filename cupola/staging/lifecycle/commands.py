@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cupola.staging.lifecycle.yaml_subset import YamlError, load
+    from cupola.buildpacks.common.yaml_subset import YamlError, load
 else:  # the builder runs as a program, where its neighbours are modules by themselves
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from yaml_subset import YamlError, load

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cupola.buildpacks.common.steps import Failure, say, text_of, warn
+    from cupola.buildpacks.common.yaml_subset import YamlError, load
     from cupola.buildpacks.staticfile.lib.nginx import NginxError, rules
     from cupola.buildpacks.staticfile.lib.passwords import parse as parse_passwords
-    from cupola.staging.lifecycle.yaml_subset import YamlError, load
 else:  # neighbours, where the buildpack runs
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from nginx import NginxError, rules
