@@ -45,7 +45,7 @@ class Authenticator:
                 while len(self._cache) > CAPACITY:
                     self._cache.popitem(last=False)
         claims, actor = found
-        if claims["exp"] <= now or self._is_revoked(claims):
+        if claims["exp"] <= now or claims.get("nbf", 0) > now or self._is_revoked(claims):
             with self._guard:
                 self._cache.pop(digest, None)
             raise errors.invalid_auth_token()
@@ -62,13 +62,18 @@ class Authenticator:
             claims.get("iss") != self._issuer
             or not isinstance(audience, list)
             or "cloud_controller" not in audience
-            or not isinstance(claims.get("exp"), int)
+            or not _is_time(claims.get("exp"))
+            or not _is_time(claims.get("nbf", 0))
             or not isinstance(scopes, list)
             or not isinstance(claims.get("jti"), str)
             or claims["jti"].endswith("-r")
         ):
             raise errors.invalid_auth_token()
         return claims, _actor(claims, frozenset(str(scope) for scope in scopes))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _actor(claims: Mapping[str, Any], scopes: frozenset[str]) -> Actor:

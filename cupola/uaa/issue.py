@@ -1,29 +1,29 @@
-"""Tokens: issued with UAA's claims (reference/uaa.md section 3), refreshed, revoked."""
+"""Tokens with UAA's claims: access tokens, id tokens and refresh tokens, as rows and as texts."""
 
-import hashlib
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, insert, select
 
 from cupola.config import Settings
 from cupola.store import identity
 from cupola.store.database import Tx
 from cupola.tokens.keys import SigningKeys
-from cupola.uaa.problems import Problem, bad_credentials
-from cupola.uaa.scopes import DEFAULT_GROUPS, audience
+from cupola.uaa.problems import bad_token, invalid_scope, unauthorized
+from cupola.uaa.revocations import signature
+from cupola.uaa.scopes import DEFAULT_GROUPS, audience, covers, granted
 
-__all__ = ["Client", "Issuer"]
+__all__ = ["Client", "Issuer", "Login", "user_scopes"]
 
-_MICRO = 1_000_000
+MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
 class Client:
-    """An OAuth2 client that proved who it is."""
+    """An OAuth2 client that proved who it is. `auth_method`: secret, empty, none (public) or private_key_jwt."""
 
     client_id: str
     scope: list[str]
@@ -31,6 +31,23 @@ class Client:
     grant_types: list[str]
     access_seconds: int
     refresh_seconds: int
+    generation: int
+    allowed_providers: list[str] | None
+    required_user_groups: list[str]
+    auth_method: str = "secret"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How a user came to a token: what stays the same over refreshes. `auth_time` in microseconds since 1970."""
+
+    grant_type: str
+    auth_time: int
+    amr: tuple[str, ...] = ()
+    nonce: str | None = None
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    opaque: bool = False
+    az_attr: Mapping[str, Any] | None = None
 
 
 class Issuer:
@@ -42,106 +59,108 @@ class Issuer:
         self._issuer = f"{settings.uaa_url}/oauth/token"
         self._jku = f"{settings.uaa_url}/token_keys"
 
-    def client(self, row: Row[Any]) -> Client:
+    def client(self, row: Row[Any], auth_method: str = "secret") -> Client:
         """A client's row with the platform's defaults."""
-        identity_settings = self._settings.identity
+        defaults = self._settings.identity
         return Client(
             row.client_id,
             row.scope,
             row.authorities,
             row.grant_types,
-            row.access_token_seconds or identity_settings.access_token_seconds,
-            row.refresh_token_seconds or identity_settings.refresh_token_seconds,
+            row.access_token_seconds or defaults.access_token_seconds,
+            row.refresh_token_seconds or defaults.refresh_token_seconds,
+            row.generation,
+            row.allowed_providers,
+            row.required_user_groups,
+            auth_method,
         )
 
     def for_user(
-        self, tx: Tx, client: Client, user: Row[Any], grant_type: str, wanted: list[str] | None
+        self, tx: Tx, client: Client, user: Row[Any], login: Login, scopes: list[str], *, refreshable: bool = True
     ) -> dict[str, Any]:
         """The answer of /oauth/token for a user, with a refresh token where the client may have one."""
-        scopes = self._user_scopes(tx, client, user, wanted)
-        jti = uuid.uuid4().hex
         refresh = None
-        session = None
-        if "refresh_token" in client.grant_types:
-            refresh, session = self._refresh_token(tx, client, user, scopes, grant_type)
-        claims = self._user_claims(tx, client, user, scopes, grant_type, jti, tx.now // _MICRO, session)
-        return self._answer(client, claims, refresh)
+        if refreshable and "refresh_token" in client.grant_types:
+            refresh = self.refresh_token(tx, client, user.guid, login, scopes)
+        return self.answer(tx, client, user, login, scopes, refresh)
 
-    def refreshed(self, tx: Tx, client: Client, token: str, wanted: list[str] | None) -> dict[str, Any]:
-        """The answer for a refresh token, which stays the same. Raises 401 when it is no longer good."""
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        row = tx.one(select(identity.refresh_tokens).where(identity.refresh_tokens.c.digest == digest))
-        bad = Problem(401, "invalid_token", "The refresh token is invalid, expired or revoked: log in again.")
-        if row is None or row.client_id != client.client_id or row.expires_at <= tx.now:
-            raise bad
-        user = tx.one(select(identity.identities).where(identity.identities.c.guid == row.user_guid))
-        if user is None or not user.active:
-            raise bad
-        if wanted is not None and not set(wanted) <= set(row.scope):
-            raise Problem(
-                400, "invalid_scope", "Unable to narrow the scope of the user authentication to " + " ".join(wanted)
-            )
-        allowed = self._user_scopes(tx, client, user, None)
-        scopes = [scope for scope in (wanted or row.scope) if scope in allowed]
-        jti = uuid.uuid4().hex
-        auth_time = row.auth_time // _MICRO
-        claims = self._user_claims(tx, client, user, scopes, row.grant_type, jti, auth_time, row.jti)
-        return self._answer(client, claims, token)
-
-    def for_client(self, tx: Tx, client: Client, wanted: list[str] | None) -> dict[str, Any]:
-        """The answer for client_credentials."""
-        scopes = [scope for scope in client.authorities if scope != "uaa.none"]
+    def for_client(self, tx: Tx, client: Client, wanted: list[str] | None, *, opaque: bool = False) -> dict[str, Any]:
+        """The answer for client_credentials. Raises 400 when a scope is wanted that is no authority of the client."""
+        scopes = granted(client.authorities, client.authorities)
         if wanted:
-            _refuse_unknown(wanted, scopes)
+            refuse_unknown(wanted, client.authorities)
             scopes = [scope for scope in scopes if scope in wanted]
-        now = tx.now // _MICRO
         claims = {
-            **self._common(client, "client_credentials", uuid.uuid4().hex, now, scopes),
+            **self._common(tx, client, "client_credentials", scopes),
             "sub": client.client_id,
             "authorities": scopes,
+            "rev_sig": signature(0, client.generation),
         }
-        return self._answer(client, claims, None)
+        return self._answer(client, claims, self._written(tx, claims, opaque))
 
-    def _user_scopes(self, tx: Tx, client: Client, user: Row[Any], wanted: list[str] | None) -> list[str]:
-        groups = identity.groups_of(tx, user.guid) | DEFAULT_GROUPS
-        if wanted:
-            _refuse_unknown(wanted, client.scope)
-        scopes = sorted(set(client.scope) & groups)
-        if wanted:
-            scopes = [scope for scope in scopes if scope in wanted]
-        if not scopes:
-            shown = " ".join(wanted or client.scope)
-            raise Problem(
-                400,
-                "invalid_scope",
-                f"[{shown}] is invalid. This user is not allowed any of the requested scopes",
-                scope=shown,
-            )
-        return scopes
+    def answer(
+        self, tx: Tx, client: Client, user: Row[Any], login: Login, scopes: list[str], refresh: str | None
+    ) -> dict[str, Any]:
+        """An access token (and with openid an id token) of a user; `refresh` is handed on."""
+        claims = {**self._common(tx, client, login.grant_type, scopes), **_user_claims(client, user, login)}
+        if login.az_attr:
+            claims["az_attr"] = login.az_attr
+        answer = self._answer(client, claims, self._written(tx, claims, login.opaque))
+        if refresh is not None:
+            answer["refresh_token"] = refresh
+        if "openid" in scopes:
+            answer["id_token"] = self._keys.sign(self._id_claims(tx, client, user, login, scopes), self._jku)
+        return answer
 
-    def _refresh_token(
-        self, tx: Tx, client: Client, user: Row[Any], scopes: list[str], grant_type: str
-    ) -> tuple[str, str]:
-        token, jti = f"{secrets.token_urlsafe(32)}-r", f"{uuid.uuid4().hex}-r"
-        table = identity.refresh_tokens
-        tx.run(delete(table).where(table.c.expires_at <= tx.now))
+    def refresh_token(self, tx: Tx, client: Client, user_guid: str, login: Login, scopes: list[str]) -> str:
+        """A new refresh token, opaque as UAA's are."""
+        token = f"{secrets.token_urlsafe(32)}-r"
+        details = {"amr": login.amr, "nonce": login.nonce, "opaque": login.opaque, "az_attr": login.az_attr}
         tx.run(
-            insert(table).values(
-                digest=hashlib.sha256(token.encode()).hexdigest(),
-                jti=jti,
-                user_guid=user.guid,
+            insert(identity.refresh_tokens).values(
+                digest=identity.digest(token),
+                session=login.session,
+                user_guid=user_guid,
                 client_id=client.client_id,
                 scope=scopes,
-                grant_type=grant_type,
-                auth_time=tx.now,
-                expires_at=tx.now + client.refresh_seconds * _MICRO,
+                grant_type=login.grant_type,
+                details={key: value for key, value in details.items() if value},
+                auth_time=login.auth_time,
+                created_at=tx.now,
+                expires_at=tx.now + client.refresh_seconds * MICRO,
             )
         )
-        return token, jti
+        return token
 
-    def _common(self, client: Client, grant_type: str, jti: str, now: int, scopes: list[str]) -> dict[str, Any]:
-        return {
-            "jti": jti,
+    def opaque_claims(self, tx: Tx, token: str) -> dict[str, Any]:
+        """Claims of an opaque access token. Raises 401."""
+        table = identity.opaque_tokens
+        row = tx.one(select(table).where(table.c.digest == identity.digest(token), table.c.expires_at > tx.now))
+        if row is None:
+            raise bad_token()
+        claims: dict[str, Any] = row.claims
+        return claims
+
+    def _written(self, tx: Tx, claims: Mapping[str, Any], opaque: bool) -> str:
+        if not opaque:
+            return self._keys.sign(dict(claims), self._jku)
+        token = secrets.token_urlsafe(32)
+        tx.run(
+            insert(identity.opaque_tokens).values(
+                digest=identity.digest(token),
+                jti=claims["jti"],
+                user_guid=claims.get("user_id"),
+                client_id=claims["client_id"],
+                claims=claims,
+                expires_at=claims["exp"] * MICRO,
+            )
+        )
+        return token
+
+    def _common(self, tx: Tx, client: Client, grant_type: str, scopes: list[str]) -> dict[str, Any]:
+        now = tx.now // MICRO
+        claims = {
+            "jti": uuid.uuid4().hex,
             "iat": now,
             "exp": now + client.access_seconds,
             "iss": self._issuer,
@@ -152,56 +171,81 @@ class Issuer:
             "azp": client.client_id,
             "grant_type": grant_type,
             "aud": audience(scopes, client.client_id),
-            # Lets `cf logout` know that there is something to revoke.
+            # Every token of ours can be revoked; `cf logout` only does so when it reads this.
             "revocable": True,
         }
-
-    def _user_claims(
-        self,
-        tx: Tx,
-        client: Client,
-        user: Row[Any],
-        scopes: list[str],
-        grant_type: str,
-        jti: str,
-        auth_time: int,
-        session: str | None,
-    ) -> dict[str, Any]:
-        seed = f"{user.guid}:{user.password_changed_at}:{user.email}:{client.client_id}"
-        claims = {
-            **self._common(client, grant_type, jti, tx.now // _MICRO, scopes),
-            "sub": user.guid,
-            "user_id": user.guid,
-            "user_name": user.username,
-            "email": user.email,
-            "origin": user.origin,
-            "auth_time": auth_time,
-            "rev_sig": hashlib.sha256(seed.encode()).hexdigest()[:8],
-        }
-        if session is not None:
-            claims["sid"] = session
+        if client.auth_method in {"none", "private_key_jwt"}:
+            claims["client_auth_method"] = client.auth_method
         return claims
 
-    def _answer(self, client: Client, claims: Mapping[str, Any], refresh: str | None) -> dict[str, Any]:
-        answer = {
-            "access_token": self._keys.sign(dict(claims), self._jku),
+    def _id_claims(self, tx: Tx, client: Client, user: Row[Any], login: Login, scopes: list[str]) -> dict[str, Any]:
+        now = tx.now // MICRO
+        claims = {
+            **_user_claims(client, user, login),
+            "jti": uuid.uuid4().hex,
+            "iat": now,
+            "exp": now + client.access_seconds,
+            "iss": self._issuer,
+            "zid": "uaa",
+            "aud": [client.client_id],
+            "azp": client.client_id,
+            "client_id": client.client_id,
+            "given_name": user.given_name,
+            "family_name": user.family_name,
+            "email_verified": user.verified,
+            "phone_number": user.phone_number,
+            "previous_logon_time": None if user.previous_login_at is None else user.previous_login_at // 1000,
+        }
+        if "roles" in scopes:
+            claims["roles"] = sorted(identity.groups_of(tx, user.guid) | DEFAULT_GROUPS)
+        return {key: value for key, value in claims.items() if value is not None}
+
+    def _answer(self, client: Client, claims: Mapping[str, Any], token: str) -> dict[str, Any]:
+        return {
+            "access_token": token,
             "token_type": "bearer",
             "expires_in": client.access_seconds,
             "scope": " ".join(claims["scope"]),
             "jti": claims["jti"],
         }
-        if refresh is not None:
-            answer["refresh_token"] = refresh
-        return answer
 
 
-def _refuse_unknown(wanted: list[str], allowed: list[str]) -> None:
-    unknown = [scope for scope in wanted if scope not in allowed]
+def _user_claims(client: Client, user: Row[Any], login: Login) -> dict[str, Any]:
+    claims = {
+        "sub": user.guid,
+        "user_id": user.guid,
+        "user_name": user.username,
+        "email": user.email,
+        "origin": user.origin,
+        "auth_time": login.auth_time // MICRO,
+        "rev_sig": signature(user.generation, client.generation),
+        "sid": login.session,
+    }
+    if login.amr:
+        claims["amr"] = list(login.amr)
+    if login.nonce:
+        claims["nonce"] = login.nonce
+    return claims
+
+
+def refuse_unknown(wanted: list[str], allowed: list[str]) -> None:
+    """Raises 400 when a scope is asked for that a client does not have."""
+    unknown = [scope for scope in wanted if not any(covers(pattern, scope) for pattern in allowed)]
     if unknown:
-        raise Problem(400, "invalid_scope", f"Invalid scope: {' '.join(unknown)}", scope=" ".join(allowed))
+        raise invalid_scope(f"Invalid scope: {' '.join(unknown)}", " ".join(allowed))
 
 
-def require_grant(client: Client, grant_type: str) -> None:
-    """Raises 401 when the client may not use a grant type."""
-    if grant_type not in client.grant_types:
-        raise bad_credentials(f"Unauthorized grant type: {grant_type}", "invalid_client")
+def user_scopes(tx: Tx, client: Client, user: Row[Any], wanted: list[str] | None) -> list[str]:
+    """Scopes that a user's token for a client has: what both may. Raises 400, 401."""
+    if client.allowed_providers is not None and user.origin not in client.allowed_providers:
+        raise unauthorized("Client is not authorized for specified user's identity provider.")
+    groups = identity.groups_of(tx, user.guid) | DEFAULT_GROUPS
+    if not groups.issuperset(client.required_user_groups):
+        raise invalid_scope("User does not meet the client's required group criteria.", " ".join(client.scope))
+    if wanted:
+        refuse_unknown(wanted, client.scope)
+    scopes = granted(client.scope, groups if not wanted else groups.intersection(wanted))
+    if not scopes:
+        shown = " ".join(wanted or client.scope)
+        raise invalid_scope(f"[{shown}] is invalid. This user is not allowed any of the requested scopes", shown)
+    return scopes

@@ -1,11 +1,23 @@
-"""Errors as UAA words them: `{error, error_description}`, with `message` for SCIM (reference/uaa.md section 10)."""
+"""Errors as UAA words them: `{error, error_description}`, with `message` for SCIM (reference: RFC 6749 section 5.2)."""
 
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-__all__ = ["Problem", "bad_credentials", "bad_token", "forbidden", "json_response"]
+__all__ = [
+    "Problem",
+    "bad_client",
+    "bad_request",
+    "bad_token",
+    "conflict",
+    "forbidden",
+    "invalid_scope",
+    "json_response",
+    "not_logged_in",
+    "scim",
+    "unauthorized",
+]
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -20,6 +32,8 @@ class Problem(Exception):
     def __init__(self, status: int, error: str, description: str, **more: Any) -> None:
         super().__init__(f"{error}: {description}")
         self.status = status
+        self.error = error
+        self.description = description
         self.body = {"error": error, "error_description": description, **more}
         self.headers: dict[str, str] = {}
 
@@ -27,34 +41,59 @@ class Problem(Exception):
         """The answer."""
         return json_response(self.body, self.status, self.headers)
 
-
-def bad_credentials(description: str = "Bad credentials", error: str = "invalid_client") -> Problem:
-    """A wrong user, client, password or secret: which of them is not said."""
-    problem = Problem(401, error, description)
-    problem.headers["WWW-Authenticate"] = (
-        f'Basic realm="UAA/client", error="unauthorized", error_description="{description}"'
-    )
-    return problem
+    def challenged(self, scheme: str, error: str = "") -> "Problem":
+        """The same with a WWW-Authenticate header; `scheme` includes the realm."""
+        quoted = self.description.replace('"', "'").encode("ascii", "replace").decode()
+        quoted = "".join(character for character in quoted if character.isprintable())
+        self.headers["WWW-Authenticate"] = f'{scheme}, error="{error or self.error}", error_description="{quoted}"'
+        return self
 
 
-def _bearer(problem: Problem) -> Problem:
-    error, description = problem.body["error"], problem.body["error_description"]
-    problem.headers["WWW-Authenticate"] = (
-        f'Bearer realm="UAA/oauth", error="{error}", error_description="{description}"'
-    )
-    return problem
+_BASIC, _BEARER = 'Basic realm="UAA/client"', 'Bearer realm="UAA/oauth"'
 
 
-def bad_token(description: str) -> Problem:
-    """A bearer token that is missing, malformed, expired or revoked."""
-    return _bearer(Problem(401, "invalid_token", description))
+def bad_request(description: str, error: str = "invalid_request", status: int = 400, **more: Any) -> Problem:
+    """A request that cannot be understood or granted as it is."""
+    return Problem(status, error, description, **more)
+
+
+def bad_client(description: str = "Bad credentials") -> Problem:
+    """A wrong client, secret, user or password: which of them is not said."""
+    return Problem(401, "invalid_client", description).challenged(_BASIC, "unauthorized")
+
+
+def unauthorized(description: str) -> Problem:
+    """A user who may not log in, and is told why."""
+    return Problem(401, "unauthorized", description).challenged(_BASIC)
+
+
+def not_logged_in() -> Problem:
+    """A request without a bearer token where one is needed."""
+    return Problem(401, "unauthorized", "Full authentication is required to access this resource").challenged(_BEARER)
+
+
+def bad_token(description: str = "The token expired, was revoked, or the token ID is incorrect.") -> Problem:
+    """A bearer or refresh token that is malformed, expired or revoked."""
+    return Problem(401, "invalid_token", description).challenged(_BEARER)
 
 
 def forbidden(*scopes: str) -> Problem:
     """A good token without any of the scopes."""
-    return _bearer(Problem(403, "insufficient_scope", "Insufficient scope for this resource", scope=" ".join(scopes)))
+    needed = " ".join(scopes)
+    problem = Problem(403, "insufficient_scope", "Insufficient scope for this resource", scope=needed)
+    return problem.challenged(_BEARER)
+
+
+def invalid_scope(description: str, scope: str) -> Problem:
+    """Scopes that the client does not have or the user may not have."""
+    return Problem(400, "invalid_scope", description, scope=scope)
 
 
 def scim(status: int, error: str, description: str, **more: Any) -> Problem:
     """An error of the SCIM endpoints."""
     return Problem(status, error, description, message=description, **more)
+
+
+def conflict(description: str, **more: Any) -> Problem:
+    """A name that is taken."""
+    return scim(409, "scim_resource_already_exists", description, **more)

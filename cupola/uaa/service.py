@@ -1,28 +1,32 @@
 """The identity server's parts, connected: keys, clients, users, revocations; what the controller is given."""
 
-import secrets
-import threading
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import msgspec
-from sqlalchemy import delete, insert, select, update
+from joserfc.errors import JoseError
 
 from cupola import clock
 from cupola.config import Settings
 from cupola.roles import Actor
-from cupola.secrets.generated import create_private
+from cupola.secrets.generated import create_private, password
 from cupola.store import identity
 from cupola.store.database import Database, Tx
 from cupola.tokens.authenticate import Authenticator
 from cupola.tokens.keys import SigningKeys
+from cupola.uaa import first_start
 from cupola.uaa.issue import Issuer
 from cupola.uaa.passwords import Passwords
-from cupola.uaa.scopes import ADMIN_GROUPS, CLIENTS
+from cupola.uaa.problems import bad_token
+from cupola.uaa.revocations import Revocations
 
 __all__ = ["Identity"]
 
-_YEAR = 366 * 86_400 * 1_000_000
+T = TypeVar("T")
+_HASHERS = 2
+"""Passwords that are hashed at the same time: more would only take the processor from everybody else."""
+_THREADS = 4
 
 
 class Identity:
@@ -31,88 +35,101 @@ class Identity:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
         self.database = database
+        self.issuer_url = f"{settings.uaa_url}/oauth/token"
         directory = settings.data_dir / "keys"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.keys = SigningKeys(directory / "signing.json")
+        self.csrf_key = create_private(directory / "csrf.key", password(43).encode())
         self.passwords = Passwords(settings.identity.shared_secret_argon2_memory_kib)
         self.issuer = Issuer(settings, self.keys)
-        self._authenticator = Authenticator(self.keys, f"{settings.uaa_url}/oauth/token", self.is_revoked)
-        self._revoked: dict[tuple[str, str], int] = {}
-        self._guard = threading.Lock()
-        database.bells.on_ring(self._rung)
-        self._stale = True
-
-    def authenticate(self, header: str | None) -> Actor:
-        """The actor behind an Authorization header. Raises 401."""
-        return self._authenticator.authenticate(header, clock.seconds())
-
-    def _rung(self, bell: str) -> None:
-        if bell == "revocations":
-            self._stale = True
-
-    def is_revoked(self, claims: Mapping[str, Any]) -> bool:
-        """Whether a token is no longer good; from memory, read again after a change."""
-        if self._stale:
-            with self._guard:
-                if self._stale:
-                    self._stale = False
-                    self._revoked = self._read()
-        if not self._revoked:
-            return False
-        if ("jti", str(claims.get("jti"))) in self._revoked:
-            return True
-        issued = int(claims.get("iat", 0)) * 1_000_000
-        for kind, claim in (("user", "user_id"), ("client", "client_id")):
-            at = self._revoked.get((kind, str(claims.get(claim))))
-            # A token of the same second was issued before the revocation, or right after it: it is refused either way.
-            if at is not None and issued <= at:
-                return True
-        return False
-
-    def _read(self) -> dict[tuple[str, str], int]:
-        with self.database.read() as tx:
-            found = tx.all(select(identity.revocations).where(identity.revocations.c.expires_at > tx.now))
-        return {(row.kind, row.id): row.at for row in found}
-
-    def revoke_token(self, tx: Tx, claims: Mapping[str, Any]) -> None:
-        """End one session: the access token, and the refresh token that belongs to it."""
-        identity.revoke(tx, "jti", str(claims["jti"]), int(claims["exp"]) * 1_000_000)
-        session = claims.get("sid")
-        if session is not None:
-            tx.run(delete(identity.refresh_tokens).where(identity.refresh_tokens.c.jti == session))
-        tx.run(delete(identity.revocations).where(identity.revocations.c.expires_at <= tx.now))
-
-    def revoke_user(self, tx: Tx, guid: str) -> None:
-        """End all sessions of a user."""
-        identity.revoke(tx, "user", guid, tx.now + _YEAR)
-        tx.run(delete(identity.refresh_tokens).where(identity.refresh_tokens.c.user_guid == guid))
+        self.revocations = Revocations(database)
+        self._authenticator = Authenticator(self.keys, self.issuer_url, self.revocations.concern)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="identity")
+        self._hashers = ThreadPoolExecutor(_HASHERS, thread_name_prefix="passwords")
 
     def ensure(self, tx: Tx) -> None:
-        """The clients and the first user, with the credentials of the platform's files. Safe at every start."""
-        self._ensure_clients(tx)
-        self._ensure_admin(tx)
+        """The groups, the clients and the first user of a new platform. Safe at every start."""
+        first_start.ensure(tx, self.settings, self.passwords)
 
-    def _ensure_clients(self, tx: Tx) -> None:
-        made = {name: secrets.token_urlsafe(24) for name in CLIENTS if name != "cf"}
-        file = self.settings.data_dir / "keys" / "clients.json"
-        kept: dict[str, str] = msgspec.json.decode(create_private(file, msgspec.json.encode(made)))
-        known = set(tx.scalars(select(identity.oauth_clients.c.client_id)))
-        for name, described in CLIENTS.items():
-            values = {"redirect_uris": [], "autoapprove": [], **described, "updated_at": tx.now}
-            if name in known:
-                tx.run(update(identity.oauth_clients).where(identity.oauth_clients.c.client_id == name).values(values))
-                continue
-            secret = "" if name == "cf" else kept[name]
-            values["secret_hashes"] = [self.passwords.hash(secret)]
-            tx.run(insert(identity.oauth_clients).values(client_id=name, **values))
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown()
+        self._hashers.shutdown()
 
-    def _ensure_admin(self, tx: Tx) -> None:
-        file = self.settings.data_dir / "credentials.json"
-        if not file.exists():
-            return
-        admin = msgspec.json.decode(file.read_bytes())["admin"]
-        found = identity.find_users(tx, admin["username"], "uaa")
-        if found:
-            return
-        guid = identity.create_user(tx, admin["username"], password_hash=self.passwords.hash(admin["password"]))
-        identity.add_to_groups(tx, guid, ADMIN_GROUPS)
+    def authenticate(self, header: str | None) -> Actor:
+        """The actor behind an Authorization header, for the API. Raises 401."""
+        return self._authenticator.authenticate(header, clock.seconds())
+
+    def claims(self, token: str) -> dict[str, Any]:
+        """Claims of one of our access tokens, signed or opaque, that is good now. Raises 401. Blocking."""
+        if token.count(".") == 2:
+            claims = self.signed_claims(token)
+        else:
+            with self.database.read() as tx:
+                claims = self.issuer.opaque_claims(tx, token)
+        if not isinstance(claims.get("scope"), list) or str(claims.get("jti", "-r")).endswith("-r"):
+            raise bad_token("The token is no access token.")
+        return claims
+
+    def signed_claims(self, token: str) -> dict[str, Any]:
+        """Claims of any of our signed tokens that is good now: an access or an id token. Raises 401. Blocking."""
+        try:
+            claims = self.keys.verify(token)
+        except (JoseError, ValueError, TypeError):
+            raise bad_token("The token is malformed or was signed by somebody else.") from None
+        now = clock.seconds()
+        exp, nbf = claims.get("exp"), claims.get("nbf", 0)
+        if claims.get("iss") != self.issuer_url:
+            raise bad_token("The token was issued by another server.")
+        if not isinstance(exp, int) or not isinstance(nbf, int) or exp <= now:
+            raise bad_token("Token has expired")
+        if nbf > now:
+            raise bad_token("The token is not valid yet.")
+        if self.revocations.concern(claims):
+            raise bad_token()
+        return claims
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Do `work` with a connection that reads, on a thread."""
+
+        def run() -> T:
+            with self.database.read() as tx:
+                return work(tx)
+
+        return await self.thread(run)
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Do `work` in one transaction, on a thread."""
+
+        def run() -> T:
+            with self.database.write() as tx:
+                return work(tx)
+
+        return await self.thread(run)
+
+    async def thread(self, work: Callable[[], T]) -> T:
+        """Do blocking `work` on a thread of the identity server."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def hashing(self, work: Callable[[], T]) -> T:
+        """Do `work` that hashes a password: few at a time, and none in the way of other requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
+
+    def lifetime(self, tx: Tx) -> int:
+        """Microseconds for which any access token is good."""
+        return identity.longest_access(tx, self.settings.identity.access_token_seconds)
+
+    def rotate_keys(self) -> str:
+        """Sign with a new key from now on; returns its id. Old keys verify until their last token has ended."""
+        with self.database.read() as tx:
+            return self.keys.rotate(self.lifetime(tx) / 1_000_000)
+
+    def revoke_user(self, tx: Tx, guid: str) -> None:
+        """End all sessions of a user: access tokens, refresh tokens, codes and browsers."""
+        identity.new_generation(tx, "user", guid, self.lifetime(tx))
+        identity.forget_sessions(tx, user_guid=guid)
+
+    def revoke_client(self, tx: Tx, client_id: str) -> None:
+        """End all sessions that a client has."""
+        identity.new_generation(tx, "client", client_id, self.lifetime(tx))
+        identity.forget_sessions(tx, client_id=client_id)

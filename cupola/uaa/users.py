@@ -1,291 +1,284 @@
-"""Users over SCIM, as the CLI and the API's clients use it (reference/uaa.md section 7)."""
+"""Users over SCIM 1.0, as UAA offers it: found, made, changed, deleted, verified, unlocked."""
 
-import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
-from sqlalchemy import Row, func, select, update
-from sqlalchemy import delete as sql_delete
+from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cupola import clock
 from cupola.store import identity as tables
 from cupola.store.database import Tx
-from cupola.uaa.bearer import bearer
-from cupola.uaa.problems import Problem, json_response, scim
-from cupola.uaa.scim_filter import condition
-from cupola.uaa.scopes import DEFAULT_GROUPS, KNOWN_GROUPS
+from cupola.uaa import audit
+from cupola.uaa.bearer import Bearer, bearer
+from cupola.uaa.forms import document
+from cupola.uaa.login import unlock
+from cupola.uaa.problems import Problem, bad_request, conflict, json_response, scim
+from cupola.uaa.scim import Page, page, required_version
+from cupola.uaa.scim_filter import Attribute, condition
+from cupola.uaa.scopes import DEFAULT_GROUPS
+from cupola.uaa.service import Identity
+from cupola.uaa.user_body import checked_password, new_values, patched, shown
 
-if TYPE_CHECKING:
-    from cupola.uaa.service import Identity
+__all__ = ["create", "delete", "find", "ids", "patch", "put", "search", "show", "status", "user", "verify"]
 
-T = TypeVar("T")
-_SCHEMAS = ["urn:scim:schemas:core:1.0"]
-_MOST = 500
-
-
-def find(identity: "Identity", guid: str) -> Row[Any] | None:
-    """A user by guid. Blocking."""
-    with identity.database.read() as tx:
-        return tx.one(select(tables.identities).where(tables.identities.c.guid == guid))
+users = tables.identities
 
 
-async def _write(identity: "Identity", work: Callable[[Tx], T]) -> T:
-    def run() -> T:
-        with identity.database.write() as tx:
-            return work(tx)
-
-    return await asyncio.to_thread(run)
-
-
-async def _read(identity: "Identity", work: Callable[[Tx], T]) -> T:
-    def run() -> T:
-        with identity.database.read() as tx:
-            return work(tx)
-
-    return await asyncio.to_thread(run)
+def _in_group(name: str) -> ColumnElement[bool]:
+    if name.lower() in DEFAULT_GROUPS:
+        return users.c.guid.is_not(None)
+    members, groups = tables.group_members.c, tables.identity_groups.c
+    group = select(groups.guid).where(groups.name_key == name.lower())
+    return users.c.guid.in_(select(members.member_guid).where(members.group_guid.in_(group)))
 
 
-def _shown(tx: Tx, row: Row[Any]) -> dict[str, Any]:
-    groups = sorted(tables.groups_of(tx, row.guid) | DEFAULT_GROUPS)
-    return {
-        "id": row.guid,
-        "meta": {
-            "version": row.version,
-            "created": clock.format_api(row.created_at),
-            "lastModified": clock.format_api(row.updated_at),
-        },
-        "userName": row.username,
-        "name": {"familyName": row.family_name, "givenName": row.given_name},
-        "emails": [{"value": row.email, "primary": True}],
-        "groups": [{"value": name, "display": name, "type": "DIRECT"} for name in groups],
-        "approvals": [],
-        "active": row.active,
-        "verified": row.verified,
-        "origin": row.origin,
-        "zoneId": "uaa",
-        "passwordLastModified": clock.format_api(row.password_changed_at),
-        "schemas": _SCHEMAS,
-    }
+_IDS = {
+    "id": Attribute(users.c.guid, "folded"),
+    "username": Attribute(users.c.username_key, "folded"),
+    "origin": Attribute(users.c.origin),
+}
+_ATTRIBUTES: Mapping[str, Attribute] = {
+    **_IDS,
+    "externalid": Attribute(users.c.external_id),
+    "email": Attribute(users.c.email),
+    "emails": Attribute(users.c.email),
+    "emails.value": Attribute(users.c.email),
+    "givenname": Attribute(users.c.given_name),
+    "name.givenname": Attribute(users.c.given_name),
+    "familyname": Attribute(users.c.family_name),
+    "name.familyname": Attribute(users.c.family_name),
+    "phonenumber": Attribute(users.c.phone_number),
+    "phonenumbers.value": Attribute(users.c.phone_number),
+    "active": Attribute(users.c.active, "flag"),
+    "verified": Attribute(users.c.verified, "flag"),
+    "meta.created": Attribute(users.c.created_at, "time"),
+    "created": Attribute(users.c.created_at, "time"),
+    "meta.lastmodified": Attribute(users.c.updated_at, "time"),
+    "lastmodified": Attribute(users.c.updated_at, "time"),
+    "groups": Attribute(_in_group, "function"),
+    "groups.display": Attribute(_in_group, "function"),
+}
+_ORDER = {
+    "": users.c.created_at,
+    **{name: one.column for name, one in _ATTRIBUTES.items() if one.kind != "function"},
+}
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict):
-        raise scim(400, "invalid_scim_resource", "The request body is not a JSON object.")
-    return found
+def find(tx: Tx, guid: str) -> Row[Any] | None:
+    """A user by guid."""
+    return tx.one(select(users).where(users.c.guid == guid))
 
 
-async def search(identity: "Identity", request: Request) -> Response:
-    """Find users by a filter."""
-    caller = await bearer(identity, request)
-    caller.require("scim.read", "uaa.admin")
-    return await _page(identity, request, _shown)
-
-
-async def ids(identity: "Identity", request: Request) -> Response:
-    """Find ids and names of users; a filter is required."""
-    caller = await bearer(identity, request)
-    caller.require("scim.userids", "scim.read", "uaa.admin")
-    if not request.query_params.get("filter"):
-        raise scim(400, "scim", "a 'filter' parameter is required")
-    return await _page(
-        identity, request, lambda tx, row: {"id": row.guid, "userName": row.username, "origin": row.origin}
-    )
-
-
-async def _page(identity: "Identity", request: Request, shown: Callable[[Tx, Row[Any]], dict[str, Any]]) -> Response:
-    query = request.query_params
-    start, count = _number(query.get("startIndex"), 1), min(_number(query.get("count"), 100), _MOST)
-
-    def work(tx: Tx) -> dict[str, Any]:
-        statement = select(tables.identities)
-        if query.get("filter"):
-            statement = statement.where(condition(query["filter"]))
-        total = tx.scalar(select(func.count()).select_from(statement.subquery()))
-        ordered = statement.order_by(tables.identities.c.created_at, tables.identities.c.guid)
-        page = tx.all(ordered.limit(count).offset(start - 1))
-        return {
-            "resources": [shown(tx, row) for row in page],
-            "startIndex": start,
-            "itemsPerPage": count,
-            "totalResults": total,
-            "schemas": _SCHEMAS,
-        }
-
-    return json_response(await _read(identity, work))
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0 else default
-
-
-async def create(identity: "Identity", request: Request) -> Response:
-    """Create a user."""
-    caller = await bearer(identity, request)
-    caller.require("scim.write", "scim.create", "uaa.admin")
-    body = await _body(request)
-    username, origin = body.get("userName"), body.get("origin") or "uaa"
-    if not isinstance(username, str) or not username.strip():
-        raise scim(400, "invalid_scim_resource", "A username must be provided.")
-    emails = body.get("emails") or [{"value": username}]
-    if not isinstance(emails, list) or len(emails) != 1 or not isinstance(emails[0], dict):
-        raise scim(400, "invalid_scim_resource", "Exactly one email must be provided.")
-    email = emails[0].get("value")
-    if not isinstance(email, str) or not email:
-        raise scim(400, "invalid_scim_resource", "An email must be provided.")
-    password = body.get("password")
-    if origin == "uaa" and (not isinstance(password, str) or not 1 <= len(password) <= 255):
-        raise scim(400, "invalid_password", "Password must be at least 1 and at most 255 characters in length.")
-    name = body.get("name") if isinstance(body.get("name"), dict) else {}
-    hashed = await asyncio.to_thread(identity.passwords.hash, password) if password else None
-
-    def work(tx: Tx) -> dict[str, Any]:
-        guid = tables.create_user(
-            tx,
-            username,
-            str(origin),
-            email=email,
-            password_hash=hashed,
-            given_name=str((name or {}).get("givenName") or ""),
-            family_name=str((name or {}).get("familyName") or ""),
-        )
-        row = tx.one(select(tables.identities).where(tables.identities.c.guid == guid))
-        assert row is not None
-        return _shown(tx, row)
-
-    try:
-        return json_response(await _write(identity, work), 201)
-    except IntegrityError:
-        raise scim(409, "scim_resource_already_exists", f"Username already in use: {username}", origin=origin) from None
-
-
-async def _user(identity: "Identity", guid: str) -> Row[Any]:
-    row = await asyncio.to_thread(find, identity, guid)
+def user(tx: Tx, guid: str) -> Row[Any]:
+    """A user by guid. Raises 404."""
+    row = find(tx, guid)
     if row is None:
         raise scim(404, "scim_resource_not_found", f"User {guid} does not exist")
     return row
 
 
-async def show(identity: "Identity", request: Request) -> Response:
+async def search(identity: Identity, request: Request) -> Response:
+    """Find users by a filter."""
+    await bearer(identity, request, "scim.read")
+    asked = Page(request)
+    where = [condition(asked.filter, _ATTRIBUTES)] if asked.filter else []
+    return json_response(await identity.read(lambda tx: page(tx, asked, users, where, _ORDER, shown)))
+
+
+async def ids(identity: Identity, request: Request) -> Response:
+    """Find ids and names of users by ids, names and origins; for everybody, and so a filter is required."""
+    await bearer(identity, request, "scim.userids")
+    asked = Page(request)
+    if not asked.filter:
+        raise scim(400, "scim", "a 'filter' parameter is required")
+    named: set[str] = set()
+
+    def check(attribute: str, operator: str) -> None:
+        if attribute.lower() not in _IDS:
+            raise scim(400, "scim", "Invalid filter attribute.")
+        if operator in {"co", "sw", "pr"}:
+            raise scim(400, "scim", "Wildcards are not allowed in filter.")
+        if operator != "eq":
+            raise scim(400, "scim", "Invalid operator.")
+        named.add(attribute.lower())
+
+    where = [condition(asked.filter, _IDS, check, "Invalid filter '{}'")]
+    if named == {"origin"}:
+        raise scim(400, "scim", "Invalid filter attribute.")
+    if asked.query.get("includeInactive", "").lower() != "true":
+        where.append(users.c.active.is_(True))
+
+    def brief(tx: Tx, rows: Any) -> list[dict[str, Any]]:
+        return [{"id": row.guid, "userName": row.username, "origin": row.origin} for row in rows]
+
+    return json_response(await identity.read(lambda tx: page(tx, asked, users, where, _ORDER, brief)))
+
+
+async def create(identity: Identity, request: Request) -> Response:
+    """Create a user."""
+    caller = await bearer(identity, request, "scim.write", "scim.create")
+    body = await document(request)
+    values = new_values(body)
+    hashed = None
+    if values["origin"] == "uaa" or body.get("password"):
+        password = checked_password(body.get("password"))
+        hashed = await identity.hashing(lambda: identity.passwords.hash(password))
+    source = audit.Source(request, caller=caller)
+
+    def work(tx: Tx) -> Row[Any]:
+        username, origin = values["username"], values["origin"]
+        guid = tables.create_user(tx, username, origin, password_hash=hashed, more=values)
+        row = user(tx, guid)
+        audit.record(tx, "UserCreated", source, row)
+        return row
+
+    try:
+        row = await identity.write(work)
+    except IntegrityError:
+        raise await identity.read(lambda tx: _taken(tx, values)) from None
+    return await _answer(identity, row, 201)
+
+
+def _taken(tx: Tx, values: Mapping[str, Any]) -> Problem:
+    name, origin = values["username"], values["origin"]
+    found = tables.find_users(tx, name, origin)
+    more = {"user_id": found[0].guid, "active": found[0].active, "verified": found[0].verified} if found else {}
+    return conflict(f"Username already in use: {name}", origin=origin, **more)
+
+
+async def _answer(identity: Identity, row: Row[Any], status: int = 200) -> Response:
+    (body,) = await identity.read(lambda tx: shown(tx, [row]))
+    return json_response(body, status, {"ETag": f'"{row.version}"'})
+
+
+async def show(identity: Identity, request: Request) -> Response:
     """Get one user: oneself, or any with scim.read."""
-    caller = await bearer(identity, request)
-    guid = request.path_params["guid"]
+    caller, guid = await bearer(identity, request), request.path_params["guid"]
     if caller.user_guid != guid:
-        caller.require("scim.read", "uaa.admin")
-    row = await _user(identity, guid)
-    body = await _read(identity, lambda tx: _shown(tx, row))
-    return json_response(body, headers={"ETag": f'"{row.version}"'})
+        caller.require("scim.read")
+    return await _answer(identity, await identity.read(lambda tx: user(tx, guid)))
 
 
-async def delete(identity: "Identity", request: Request) -> Response:
+async def put(identity: Identity, request: Request) -> Response:
+    """Replace a user's attributes."""
+    return await _change(identity, request, whole=True)
+
+
+async def patch(identity: Identity, request: Request) -> Response:
+    """Change some of a user's attributes."""
+    return await _change(identity, request, whole=False)
+
+
+async def _change(identity: Identity, request: Request, *, whole: bool) -> Response:
+    caller, guid = await bearer(identity, request), request.path_params["guid"]
+    if caller.user_guid != guid:
+        caller.require("scim.write")
+    body = await document(request)
+    source = audit.Source(request, caller=caller)
+
+    def work(tx: Tx) -> Row[Any]:
+        row = user(tx, guid)
+        required_version(request, guid, row.version, "user", "PUT")
+        if whole:
+            # UAA's own clients leave out the origin, which cannot change.
+            values = new_values({"origin": row.origin, **{key: one for key, one in body.items() if one is not None}})
+        else:
+            values = new_values(patched(row, body))
+        _refuse_foreign(caller, row, values)
+        if values["email"] != row.email or not values["active"]:
+            identity.revoke_user(tx, guid)
+        values = {**values, "version": row.version + 1, "updated_at": tx.now}
+        changed = tx.one(update(users).where(users.c.guid == guid).values(values).returning(users))
+        assert changed is not None
+        audit.record(tx, "UserModified", source, changed)
+        return changed
+
+    try:
+        return await _answer(identity, await identity.write(work))
+    except IntegrityError:
+        raise conflict(f"Username already in use: {body.get('userName')}") from None
+
+
+def _refuse_foreign(caller: Bearer, row: Row[Any], values: Mapping[str, Any]) -> None:
+    """Origins never change; oneself one may change names and the email only. Raises 400, 403."""
+    if values["origin"] != row.origin:
+        raise scim(
+            400, "invalid_scim_resource", f"Cannot change user's origin from {row.origin} to {values['origin']}."
+        )
+    if caller.has("scim.write"):
+        return
+    own = {"given_name", "family_name", "email", "phone_number"}
+    now = row._mapping
+    changed = sorted(name for name, value in values.items() if name not in own and now[name] != value)
+    if changed:
+        raise scim(403, "invalid_self_edit", f"Users may not change their own {', '.join(changed)}.")
+
+
+async def delete(identity: Identity, request: Request) -> Response:
     """Delete a user; the sessions end."""
-    caller = await bearer(identity, request)
-    caller.require("scim.write", "uaa.admin")
-    row = await _user(identity, request.path_params["guid"])
+    caller = await bearer(identity, request, "scim.write")
+    guid, source = request.path_params["guid"], audit.Source(request, caller=caller)
 
-    def work(tx: Tx) -> dict[str, Any]:
-        shown = _shown(tx, row)
-        identity.revoke_user(tx, row.guid)
-        tx.run(sql_delete(tables.group_members).where(tables.group_members.c.member_guid == row.guid))
-        tx.run(sql_delete(tables.identities).where(tables.identities.c.guid == row.guid))
-        return shown
+    def work(tx: Tx) -> tuple[int, dict[str, Any]]:
+        row = user(tx, guid)
+        if "if-match" in request.headers:
+            required_version(request, guid, row.version, "user", "DELETE")
+        (body,) = shown(tx, [row])
+        tables.delete_user(tx, guid, identity.lifetime(tx))
+        unlock(tx, row.username)
+        audit.record(tx, "UserDeleted", source, row)
+        return row.version, body
 
-    return json_response(await _write(identity, work))
+    version, body = await identity.write(work)
+    return json_response(body, headers={"ETag": f'"{version}"'})
 
 
-async def change_password(identity: "Identity", request: Request) -> Response:
-    """Set a new password: one's own with the old one, anybody's with uaa.admin. Older sessions end."""
-    caller = await bearer(identity, request)
-    guid, body = request.path_params["guid"], await _body(request)
-    own = caller.user_guid == guid
-    if not own and not caller.scopes & {"uaa.admin", "password.write"}:
-        caller.require("uaa.admin", "password.write")
-    if not own and "uaa.admin" not in caller.scopes:
-        raise scim(400, "invalid_password", "Not permitted to change another user's password")
-    row = await asyncio.to_thread(find, identity, guid)
-    if row is None:
-        raise scim(401, "unauthorized", "Invalid password change request")
-    new, old = body.get("password"), body.get("oldPassword")
-    if not isinstance(new, str) or not 1 <= len(new) <= 255:
-        raise scim(400, "invalid_password", "Password must be at least 1 and at most 255 characters in length.")
-    if own:
-        if not isinstance(old, str) or not old:
-            raise scim(400, "invalid_password", "Previous password is required")
-        if not await asyncio.to_thread(identity.passwords.matches, old, row.password_hash):
-            raise scim(401, "unauthorized", "Old password is incorrect")
-    if await asyncio.to_thread(identity.passwords.matches, new, row.password_hash):
-        raise scim(422, "invalid_password", "Your new password cannot be the same as the old password.")
-    hashed = await asyncio.to_thread(identity.passwords.hash, new)
+async def verify(identity: Identity, request: Request) -> Response:
+    """Mark a user's email as verified."""
+    caller = await bearer(identity, request, "scim.write", "scim.create")
+    guid, source = request.path_params["guid"], audit.Source(request, caller=caller)
+
+    def work(tx: Tx) -> Row[Any]:
+        row = user(tx, guid)
+        if "if-match" in request.headers:
+            required_version(request, guid, row.version, "user", "GET")
+        if row.verified:
+            return row
+        values = {"verified": True, "version": row.version + 1, "updated_at": tx.now}
+        changed = tx.one(update(users).where(users.c.guid == guid).values(values).returning(users))
+        assert changed is not None
+        audit.record(tx, "UserVerified", source, changed)
+        return changed
+
+    return await _answer(identity, await identity.write(work))
+
+
+async def status(identity: Identity, request: Request) -> Response:
+    """Unlock a user, or make the user choose a new password at the next login."""
+    caller = await bearer(identity, request, "scim.write", "uaa.account_status.write")
+    guid, body = request.path_params["guid"], await document(request)
+    wanted = {name: body[name] for name in ("locked", "passwordChangeRequired") if body.get(name) is not None}
+    if wanted.get("locked") not in {None, False}:
+        raise bad_request(
+            "Cannot set user account to locked. User accounts only become locked through exceeding the "
+            "allowed failed login attempts.",
+            "scim",
+        )
+    if wanted.get("passwordChangeRequired") not in {None, True}:
+        raise bad_request("The requirement that this user change their password cannot be removed via API.", "scim")
+    source = audit.Source(request, caller=caller)
 
     def work(tx: Tx) -> None:
-        identity.revoke_user(tx, guid)
-        values = {"password_hash": hashed, "password_changed_at": tx.now, "updated_at": tx.now, "failures": 0}
-        tx.run(update(tables.identities).where(tables.identities.c.guid == guid).values(values))
+        row = user(tx, guid)
+        if "locked" in wanted:
+            unlock(tx, row.username)
+        if "passwordChangeRequired" in wanted:
+            if row.origin != "uaa":
+                raise bad_request("Can only require password change for internal users.", "scim")
+            tx.run(update(users).where(users.c.guid == guid).values(password_change_required=True))
+        audit.record(tx, "UserAccountStatusChanged", source, row, wanted)
 
-    await _write(identity, work)
-    return json_response({"status": "ok", "message": "password updated"})
-
-
-async def groups(identity: "Identity", request: Request) -> Response:
-    """List groups, or find one by `displayName eq "x"`."""
-    caller = await bearer(identity, request)
-    caller.require("scim.read", "uaa.admin")
-    wanted = request.query_params.get("filter", "")
-    name = wanted.partition('"')[2].rpartition('"')[0] if wanted.lower().startswith("displayname eq ") else ""
-
-    def work(tx: Tx) -> list[dict[str, Any]]:
-        members = tables.group_members
-        found: dict[str, list[str]] = {known: [] for known in sorted(KNOWN_GROUPS)}
-        for row in tx.all(select(members).order_by(members.c.group_name)):
-            found.setdefault(row.group_name, []).append(row.member_guid)
-        if name:
-            found = {key: value for key, value in found.items() if key.lower() == name.lower()}
-        return [
-            {
-                "id": key,
-                "displayName": key,
-                "members": [{"value": guid, "type": "USER", "origin": "uaa"} for guid in value],
-                "meta": {"version": 0},
-                "zoneId": "uaa",
-                "schemas": _SCHEMAS,
-            }
-            for key, value in found.items()
-        ]
-
-    listed = await _read(identity, work)
-    return json_response(
-        {
-            "resources": listed,
-            "startIndex": 1,
-            "itemsPerPage": len(listed),
-            "totalResults": len(listed),
-            "schemas": _SCHEMAS,
-        }
-    )
-
-
-async def add_member(identity: "Identity", request: Request) -> Response:
-    """Put a user in a group."""
-    caller = await bearer(identity, request)
-    caller.require("scim.write", "groups.update", "uaa.admin")
-    body, name = await _body(request), request.path_params["name"]
-    guid = body.get("value")
-    if not isinstance(guid, str) or await asyncio.to_thread(find, identity, guid) is None:
-        raise scim(404, "scim_resource_not_found", f"User {guid} does not exist")
-
-    def work(tx: Tx) -> bool:
-        if name in tables.groups_of(tx, guid):
-            return False
-        tables.add_to_groups(tx, guid, [name])
-        return True
-
-    if not await _write(identity, work):
-        raise Problem(409, "member_already_exists", f"{guid} is a member of the group {name} already")
-    return json_response({"value": guid, "type": "USER", "origin": "uaa"}, 201)
+    await identity.write(work)
+    return json_response(wanted)
