@@ -57,9 +57,14 @@ def _forward(tx: Tx, app: Row[Any], deployment: Row[Any], new: Row[Any], old: li
     plan = rules.plan(deployment)
     found = _instances(tx, new)
     healthy = sum(map(_serves, found))
+    done = healthy >= plan.new and new.instances >= plan.new
+    if done and not plan.pauses:
+        _finalize(tx, app, deployment, plan, new, old)
+        return True
     changed = _shrink(tx, old, max(0, plan.total - healthy))
-    if healthy >= plan.new and new.instances >= plan.new:
-        _done(tx, app, deployment, plan, new, old)
+    if done:
+        paused = {"status_reason": "PAUSED", "status_changed_at": tx.now}
+        rows.change(tx, deployments, deployment, {**paused, "last_healthy_at": tx.now, "error": None})
         return True
     error = _trouble(tx, app, deployment, new, found)
     if healthy and healthy >= new.instances:
@@ -86,12 +91,7 @@ def _refused(tx: Tx, app: Row[Any], process: Row[Any], wanted: int) -> str | Non
     return None
 
 
-def _done(tx: Tx, app: Row[Any], deployment: Row[Any], plan: Plan, new: Row[Any], old: Sequence[Row[Any]]) -> None:
-    healthy = {"last_healthy_at": tx.now, "error": None}
-    if plan.pauses:
-        paused = {"status_reason": "PAUSED", "status_changed_at": tx.now}
-        rows.change(tx, deployments, deployment, healthy | paused)
-        return
+def _finalize(tx: Tx, app: Row[Any], deployment: Row[Any], plan: Plan, new: Row[Any], old: Sequence[Row[Any]]) -> None:
     processes.remove(tx, old)
     if new.instances != plan.new:
         processes.change(tx, new, {"instances": plan.new})
@@ -99,7 +99,7 @@ def _done(tx: Tx, app: Row[Any], deployment: Row[Any], plan: Plan, new: Row[Any]
         if row.type != "web":
             own = {"version": guid.new(), "state": app.state, "droplet_guid": deployment.droplet_guid}
             processes.change(tx, row, {**own, "revision_guid": deployment.revision_guid})
-    rules.finish(tx, rows.change(tx, deployments, deployment, healthy), "DEPLOYED")
+    rules.finish(tx, rows.change(tx, deployments, deployment, {"last_healthy_at": tx.now}), "DEPLOYED")
 
 
 def _back(tx: Tx, app: Row[Any], deployment: Row[Any], new: Row[Any], old: list[Row[Any]]) -> bool:
@@ -108,12 +108,14 @@ def _back(tx: Tx, app: Row[Any], deployment: Row[Any], new: Row[Any], old: list[
         rules.finish(tx, deployment, "CANCELED")
         return True
     total = deployment.original_instances
-    changed = bool(kept.instances != total)
-    if changed:
+    changed = False
+    # Those that were told to stop look as if they served until they are gone: they are not to be counted on.
+    if kept.instances != total and not _leaving(tx, kept):
         kept = processes.change(tx, kept, {"instances": total})
+        changed = True
     others = [row for row in (*old, new) if row.guid != kept.guid]
     healthy = sum(map(_serves, _instances(tx, kept)))
-    if healthy >= total or app.state == "STOPPED":
+    if (healthy >= total and kept.instances == total) or app.state == "STOPPED":
         processes.remove(tx, others)
         rules.finish(tx, deployment, "CANCELED")
         return True
@@ -169,6 +171,15 @@ def _instances(tx: Tx, process: Row[Any]) -> Sequence[Row[Any]]:
         instances.c.index < process.instances,
     )
     return tx.all(statement)
+
+
+def _leaving(tx: Tx, process: Row[Any]) -> bool:
+    statement = select(instances.c.index).where(
+        instances.c.process_guid == process.guid,
+        instances.c.version == process.version,
+        instances.c.index >= process.instances,
+    )
+    return tx.one(statement.limit(1)) is not None
 
 
 def _serves(instance: Row[Any]) -> bool:
