@@ -142,6 +142,10 @@ class Api:
                 if method == "GET" and asyncio.get_running_loop().time() < deadline and _may_restart(error):
                     await asyncio.sleep(0.2)
                     continue
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise ApiProblem(
+                        f"nothing answers at {self.url} ({error.strerror or error}): is the platform up?"
+                    ) from error
                 raise ApiProblem(f"{urlsplit(url).netloc} does not answer: {error}") from error
 
     async def _job(self, url: str) -> Any:

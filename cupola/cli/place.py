@@ -93,7 +93,7 @@ def command(words: str, data_dir: Path) -> str:
 def _program() -> str:
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
-        return f"{Path(sys.executable).name} -m cupola.cli"
+        return f"{shown(Path(sys.executable))} -m cupola.cli"
     found = shutil.which("cupola")
     if found and Path(found).resolve() == started.resolve():
         return "cupola"

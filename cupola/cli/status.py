@@ -96,16 +96,21 @@ def _process(settings: Settings, name: str) -> ProcessStatus:
         return ProcessStatus(name, "down")
     is_ready = name == "supervisor" or (settings.run_dir / f"{name}.ready").exists()
     return ProcessStatus(
-        name, "ready" if is_ready else "starting", found.pid, _memory(found.pid), round(time.time() - found.since, 1)
+        name,
+        "ready" if is_ready else "starting",
+        found.pid,
+        _memory(name, found.pid),
+        round(time.time() - found.since, 1),
     )
 
 
-def _memory(pid: int) -> int | None:
+def _memory(name: str, pid: int) -> int | None:
     """Resident bytes of a process and of the helpers that run the platform's own code."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         total = int(process.memory_info().rss)
-        for child in process.children():
+        # The supervisor's children are the other processes, which have lines of their own.
+        for child in process.children() if name != "supervisor" else ():
             with contextlib.suppress(psutil.Error):
                 if any("cupola." in word for word in child.cmdline()):
                     total += int(child.memory_info().rss)

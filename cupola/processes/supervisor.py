@@ -331,6 +331,10 @@ class Supervisor:
         for line in reversed(lines):
             if " cannot start: " in line:
                 return line
+        begins = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
+        if begins:
+            # After the calls, which are indented, the first line is the error; what follows explains it at length.
+            lines = [line for line in lines[begins[-1] + 1 :] if not line.startswith(" ")][:1]
         return lines[-1].strip() if lines else ""
 
     # What is done to one process
@@ -373,8 +377,10 @@ class Supervisor:
     def _environment(self) -> dict[str, str]:
         source = str(Path(__file__).resolve().parents[2])
         search = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        # Without compiled files on the disk each process would compile two seconds' worth of modules at every start.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ,
+            **inherited,
             "CUPOLA_SETTINGS": str(self.run_dir / "settings.json"),
             # From a checkout that is not installed the package is found nowhere else.
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(search)),
