@@ -7,8 +7,10 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tarfile
 from pathlib import Path
+
+from cupola.blobs.archives import ArchiveError
+from cupola.blobs.tars import unpack_tar
 
 __all__ = ["Droplets", "make_layout", "remove_tree"]
 
@@ -33,7 +35,7 @@ class Droplets:
         return final if final.is_dir() else None
 
     def unpacked(self, digest: str, archive: Path) -> Path:
-        """The directory of the unpacked droplet (what becomes /home/vcap). Raises OSError, tarfile.TarError."""
+        """The directory of the unpacked droplet (what becomes /home/vcap). Raises OSError."""
         final = self._directory / digest.partition(":")[2]
         if final.is_dir():
             with contextlib.suppress(OSError):
@@ -42,12 +44,14 @@ class Droplets:
         new = final.with_name(f"{final.name}.{os.urandom(4).hex()}.new")
         try:
             new.mkdir(mode=0o755)
-            with tarfile.open(archive, "r:*") as tar:
-                tar.extractall(new, filter=_filter)  # noqa: S202 - the filter keeps every member inside
+            # Links may point to places that are only inside the container (a link to an interpreter is common).
+            unpack_tar(archive, new, outside_links=True)
             make_layout(new)
             if self._owner >= 0:
                 chown_tree(new, self._owner)
             new.rename(final)
+        except ArchiveError as error:
+            raise OSError(f"the droplet cannot be unpacked: {error}; restage the app") from error
         except OSError:
             if not final.is_dir():
                 raise
@@ -65,15 +69,6 @@ class Droplets:
                 doomed = entry.with_name(entry.name + ".new")
                 entry.rename(doomed)
                 remove_tree(doomed)
-
-
-def _filter(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    # Links may point to places inside the container that do not exist here (a link to /usr/bin/python3 is common).
-    parent = os.path.realpath(os.path.join(path, os.path.dirname(member.name)))
-    if member.issym() and os.path.commonpath((parent, os.path.realpath(path))) == os.path.realpath(path):
-        return member.replace(uid=os.getuid(), gid=os.getgid(), uname="", gname="", deep=False)
-    filtered = tarfile.data_filter(member, path)
-    return filtered.replace(mode=(member.mode & 0o777) | 0o600, deep=False) if filtered.isreg() else filtered
 
 
 def make_layout(home: Path) -> None:

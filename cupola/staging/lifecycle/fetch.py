@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cupola.outbound import Policy, Refused
@@ -78,8 +78,7 @@ def _archive(source: Source, target: Path) -> None:
         if zipfile.is_zipfile(archive):
             _unzip(archive, target)
         else:
-            with tarfile.open(archive, "r:*") as file:
-                file.extractall(target, filter="data")
+            _untar(archive, target)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError) as error:
         raise FetchError(f"{source.url} is no usable archive: {error}") from None
     finally:
@@ -185,33 +184,68 @@ def _connect(policy: Policy, address: tuple[str, int], timeout: float, source: o
     raise last or OSError("no address")
 
 
+class _Unpacker:
+    """Puts the entries of an archive below `target`; refuses names and links that lead out. Raises ValueError."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._left = _MAX_UNPACKED
+        self._links: list[tuple[str, Path]] = []
+
+    def directory(self, name: str) -> None:
+        _inside(self._target, name).mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str, mode: int, size: int, source: IO[bytes]) -> None:
+        path = _inside(self._target, name)
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("it is too large when unpacked")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1024 * 1024)
+        path.chmod((mode & 0o777 or 0o644) | 0o600)
+
+    def link(self, name: str, to: str) -> None:
+        place = _inside(self._target, name)
+        if to.startswith("/"):
+            raise ValueError(f"the link {name!r} leads out of the archive")
+        _inside(self._target, str(Path(name).parent / to))
+        self._links.append((to, place))
+
+    def finish(self) -> None:
+        """Links last, so that nothing is written through one."""
+        for to, place in self._links:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(to)
+
+
 def _unzip(archive: Path, target: Path) -> None:
-    total = 0
-    links = []
+    unpacker = _Unpacker(target)
     with zipfile.ZipFile(archive) as file:
         for entry in file.infolist():
-            path = _inside(target, entry.filename)
-            total += entry.file_size
-            if total > _MAX_UNPACKED:
-                raise ValueError("it is too large when unpacked")
             mode = entry.external_attr >> 16
             if entry.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
+                unpacker.directory(entry.filename)
             elif stat.S_ISLNK(mode):
-                link = file.read(entry).decode()
-                if os.path.isabs(link):  # noqa: PTH117 - a target, not a path of ours
-                    raise ValueError(f"the link {entry.filename!r} leads out of the archive")
-                _inside(target, os.path.join(os.path.dirname(entry.filename), link))  # noqa: PTH118, PTH120 - as above
-                links.append((link, path))
+                unpacker.link(entry.filename, file.read(entry).decode())
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(entry) as source, path.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 1024 * 1024)
-                path.chmod((mode & 0o777 or 0o644) | 0o600)
-    # Links last, so that nothing is written through one.
-    for link, path in links:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(link)
+                with file.open(entry) as source:
+                    unpacker.file(entry.filename, mode, entry.file_size, source)
+    unpacker.finish()
+
+
+def _untar(archive: Path, target: Path) -> None:
+    unpacker = _Unpacker(target)
+    with tarfile.open(archive, "r:*") as file:
+        for entry in file:
+            if entry.isdir():
+                unpacker.directory(entry.name)
+            elif entry.issym():
+                unpacker.link(entry.name, entry.linkname)
+            elif source := file.extractfile(entry) if entry.isreg() or entry.islnk() else None:
+                with source:
+                    unpacker.file(entry.name, entry.mode, entry.size, source)
+    unpacker.finish()
 
 
 def _inside(target: Path, name: str) -> Path:
