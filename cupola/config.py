@@ -145,6 +145,8 @@ class Blobs(_Section):
 
 
 class Identity(_Section):
+    allow_user_creation_by_org_manager: bool = False
+    """Let organization managers make users of other identity providers known, by name and origin."""
     access_token_seconds: int = 1200
     refresh_token_seconds: int = 2_592_000
     lockout_failures: int = 5

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 __all__ = ["ORGANIZATION_ROLES", "READ_SCOPES", "SPACE_ROLES", "WRITE_SCOPES", "Actor", "system_actor"]
 
 ORGANIZATION_ROLES = (
-    "organization_user",
     "organization_auditor",
     "organization_manager",
     "organization_billing_manager",
+    "organization_user",
 )
-SPACE_ROLES = ("space_auditor", "space_developer", "space_manager", "space_supporter")
+SPACE_ROLES = ("space_auditor", "space_manager", "space_developer", "space_supporter")
+"""Both in the order in which messages list them."""
 
 ADMIN = "cloud_controller.admin"
 ADMIN_READ_ONLY = "cloud_controller.admin_read_only"

@@ -1,7 +1,8 @@
 """Roles of users in organizations and spaces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
+from urllib.parse import quote_plus
 
 from sqlalchemy import ColumnElement, Row, or_
 
@@ -10,7 +11,7 @@ from cupola.api.spaces import SPACES
 from cupola.api.users import USERS
 from cupola.domain import roles as rules
 from cupola.domain import visibility
-from cupola.rest.message import Message, anything, nested, string, to_one
+from cupola.rest.message import Message, anything, unknown_fields
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, present, show
 from cupola.rest.present import Links, common
 from cupola.rest.present import to_one as one
@@ -24,47 +25,117 @@ __all__ = ["OPERATIONS", "ROLES"]
 _TYPES = (*ORGANIZATION_ROLES, *SPACE_ROLES)
 
 
-def _user_problems(value: Any) -> Iterator[str]:
-    data = value.get("data") if isinstance(value, dict) else None
-    if not isinstance(data, dict) or not data:
-        yield 'User must be structured like this: "user: {"data": {"guid": "valid-guid"}}"'
+_TARGET = {
+    "type": "object",
+    "properties": {"data": {"type": "object", "properties": {"guid": {"type": "string"}}, "required": ["guid"]}},
+    "required": ["data"],
+}
+_USER = {
+    "type": "object",
+    "properties": {
+        "data": {
+            "type": "object",
+            "properties": {
+                "guid": {"type": "string"},
+                "username": {"type": "string"},
+                "origin": {"type": ["string", "null"]},
+            },
+        }
+    },
+    "required": ["data"],
+}
+_RELATIONSHIPS = {
+    "type": "object",
+    "properties": {"user": _USER, "organization": _TARGET, "space": _TARGET},
+    "required": ["user"],
+    "additionalProperties": False,
+}
+
+
+def _data(relationships: Mapping[str, Any], name: str) -> Any:
+    relationship = relationships.get(name)
+    return relationship.get("data") if isinstance(relationship, dict) else None
+
+
+def _user_problems(relationships: Mapping[str, Any]) -> Iterator[str]:
+    if not relationships.get("user"):
+        yield "User can't be blank"
+    data = _data(relationships, "user")
+    given = data if isinstance(data, dict) else {}
+    if "guid" in given and "username" in given:
+        yield "Username cannot be specified when identifying user by guid"
+    if "guid" in given and "origin" in given:
+        yield "User origin cannot be specified when identifying user by guid"
+    if "origin" in given and "username" not in given:
+        yield "User origin cannot be specified without specifying the username"
+    if "guid" not in given and "username" not in given:
+        yield "User must have a username or guid specified"
+
+
+def _place_problems(relationships: Mapping[str, Any], type_: Any) -> Iterator[str]:
+    space, organization = _data(relationships, "space"), _data(relationships, "organization")
+    if space is None and organization is None:
+        yield "must specify either a space or an organization."
+    if space is not None and type_ in ORGANIZATION_ROLES:
+        yield f"Space cannot be provided with the organization role type: '{type_}'."
+    if organization is not None and type_ in SPACE_ROLES:
+        yield f"Organization cannot be provided with the space role type: '{type_}'."
+    if space is not None and organization is not None:
+        yield "cannot specify both an organization and a space."
+
+
+def _form_problems(relationships: Mapping[str, Any], name: str) -> Iterator[str]:
+    relationship = relationships[name]
+    form = f'{name.capitalize()} must be structured like this: "{name}: {{"data": {{"guid": "valid-guid"}}}}"'
+    data = relationship.get("data") if isinstance(relationship, dict) and set(relationship) == {"data"} else None
+    if not isinstance(data, dict) or set(data) != {"guid"}:
+        yield form
         return
-    guid, username, origin = data.get("guid"), data.get("username"), data.get("origin")
-    if guid is None and username is None:
-        yield 'User must be structured like this: "user: {"data": {"guid": "valid-guid"}}"'
-    if guid is not None and username is not None:
-        yield "User cannot specify identifier other than guid"
-    elif guid is not None and not (isinstance(guid, str) and 1 <= len(guid) <= 200):
-        yield "User guid must be between 1 and 200 characters"
-    if username is not None and (not isinstance(username, str) or not username):
-        yield "User username must be a string"
-    if origin is not None and (not isinstance(origin, str) or username is None):
-        yield "User origin must be a string and needs a username"
+    if not isinstance(data["guid"], str):
+        yield f"{name.capitalize()} guid must be a string"
+    if not isinstance(data["guid"], str) or not 1 <= len(data["guid"]) <= 200:
+        yield f"{name.capitalize()} guid must be between 1 and 200 characters"
 
 
-class _Relationships(Message):
-    user = anything(_user_problems, {"type": "object"}, required=True, nullable=False)
-    organization = to_one()
-    space = to_one()
+def _relationship_problems(relationships: Any, type_: Any) -> Iterator[str]:
+    if not isinstance(relationships, dict):
+        yield "'relationships' is not an object"
+        return
+    if not relationships:
+        yield "'relationships' must include one or more valid relationships"
+        return
+    unknown = [name for name in relationships if name not in {"user", "organization", "space"}]
+    if unknown:
+        yield unknown_fields(unknown)
+    of_user = list(_user_problems(relationships))
+    of_place = list(_place_problems(relationships, type_))
+    yield from (*of_user, *of_place)
+    if not of_place:
+        yield from _form_problems(relationships, "space" if _data(relationships, "space") else "organization")
+    if of_user:
+        return
+    user = _data(relationships, "user")
+    if "guid" in user:
+        yield from _form_problems(relationships, "user")
+    elif not isinstance(user["username"], str):
+        yield "Username must be a string"
+    elif user.get("origin") is not None and not isinstance(user["origin"], str):
+        yield "User origin must be a string"
 
 
 class Create(Message):
     """A role of a user in an organization or a space."""
 
-    type = string(required=True, one_of=_TYPES, one_of_message=f"must be one of the allowed types {list(_TYPES)}")
-    relationships = nested(_Relationships, required=True)
+    type = anything(schema={"type": "string", "enum": list(_TYPES)}, required=True)
+    relationships = anything(schema=_RELATIONSHIPS, required=True)
 
     def rules(self) -> Iterator[str]:
-        relationships, type_ = self.given.get("relationships"), self.given.get("type")
-        if not isinstance(relationships, dict) or type_ not in _TYPES:
-            return
-        both = "organization" in relationships and "space" in relationships
-        if both:
-            yield "Role cannot be associated with both an organization and a space."
-        elif type_ in SPACE_ROLES and "space" not in relationships:
-            yield "Role with type " + f"'{type_}' must be associated with a space."
-        elif type_ in ORGANIZATION_ROLES and "organization" not in relationships:
-            yield "Role with type " + f"'{type_}' must be associated with an organization."
+        type_ = self.given.get("type")
+        for problem in _relationship_problems(self.given.get("relationships"), type_):
+            yield f"Relationships {problem}"
+        if type_ not in _TYPES:
+            shown = ", ".join(f'"{one}"' for one in _TYPES)
+            yield f"Type must be one of the allowed types [{shown}]"
 
 
 class Role(TypedDict):
@@ -79,7 +150,10 @@ class Role(TypedDict):
 
 
 def view(row: Row[Any], world: World) -> dict[str, Any]:
-    links = {"self": world.link(f"/v3/roles/{row.guid}"), "user": world.link(f"/v3/users/{row.user_guid}")}
+    links = {
+        "self": world.link(f"/v3/roles/{row.guid}"),
+        "user": world.link(f"/v3/users/{quote_plus(row.user_guid)}"),
+    }
     if row.organization_guid:
         links["organization"] = world.link(f"/v3/organizations/{row.organization_guid}")
     if row.space_guid:
@@ -129,7 +203,7 @@ ROLES = Resource(
     visible=visible,
     labels=False,
     filters=[
-        Filter("types", roles.c.type, choices=_TYPES),
+        Filter("types", roles.c.type),
         Filter("user_guids", roles.c.user_guid),
         Filter("organization_guids", roles.c.organization_guid),
         Filter("space_guids", roles.c.space_guid),
@@ -146,16 +220,14 @@ ROLES = Resource(
 def create_role(call: Call[None, Create]) -> Row[Any]:
     """Give a user a role in an organization or a space."""
     relationships = call.body.relationships
-    user = relationships.user["data"]
     return rules.create(
         call.tx,
+        call.settings,
         call.actor,
-        call.body.type,
-        user_guid=user.get("guid"),
-        username=user.get("username"),
-        origin=user.get("origin"),
-        space_guid=relationships.space,
-        organization_guid=relationships.organization,
+        call.body.given,
+        user=relationships["user"]["data"],
+        space_guid=(_data(relationships, "space") or {}).get("guid"),
+        organization_guid=(_data(relationships, "organization") or {}).get("guid"),
     )
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from typing import Any, TypedDict
+from urllib.parse import quote_plus
 
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select
 
 from cupola import errors
 from cupola.api import access
 from cupola.api.organizations import ORGANIZATIONS
 from cupola.api.spaces import SPACES
+from cupola.domain import access as rules_of_access
+from cupola.domain import roles as rules
 from cupola.domain import visibility
-from cupola.rest.message import Message, MetadataOnly, metadata, string
+from cupola.rest.message import Message, MetadataOnly, anything, metadata, string
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
 from cupola.rest.resource import Filter, Resource, World
@@ -22,23 +25,36 @@ from cupola.store.orgs import roles, spaces, users
 __all__ = ["OPERATIONS", "USERS"]
 
 
+def _guid_problems(value: Any) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield "Guid must be a string"
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        yield "Guid must be between 1 and 200 characters"
+
+
 class Create(Message):
     """A user by guid, or by name and origin."""
 
-    guid = string(min_length=1, max_length=200)
-    username = string()
-    origin = string()
+    guid = anything(_guid_problems, {"type": "string", "minLength": 1, "maxLength": 200})
+    username = string(nullable=True)
+    origin = string(nullable=True)
     metadata = metadata()
 
     def rules(self) -> Iterator[str]:
-        if self.has("guid") and (self.has("username") or self.has("origin")):
-            yield "Guid cannot be given together with username or origin"
-        if not self.has("guid"):
-            if not self.has("username"):
-                yield "Guid must be a string"
-            elif not self.has("origin"):
-                yield "Origin can't be blank"
-            elif self.given.get("origin") == "uaa":
+        username, origin = self.given.get("username"), self.given.get("origin")
+        if self.given.get("guid") is not None:
+            if username is not None:
+                yield "Username cannot be provided with 'guid'"
+            if origin is not None:
+                yield "Origin cannot be provided with 'guid'"
+        elif username is None and origin is None:
+            yield "Guid or 'username' and 'origin' must be provided"
+        else:
+            if username is None:
+                yield "Origin can only be provided together with 'username'"
+            if origin is None:
+                yield "Username can only be provided together with 'origin'"
+            if origin == "uaa":
                 yield "Origin cannot be 'uaa' when creating a user by username"
 
 
@@ -63,7 +79,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
         "presentation_name": name or row.guid,
         "origin": origin,
         "metadata": metadata_of(row),
-        "links": {"self": world.link(f"/v3/users/{row.guid}")},
+        "links": {"self": world.link(f"/v3/users/{quote_plus(row.guid)}")},
     }
 
 
@@ -81,10 +97,13 @@ def _named(column: Any) -> Any:
     return lambda values: users.c.guid.in_(select(identities.c.guid).where(column.in_(values)))
 
 
-def _partly_named(values: Any) -> ColumnElement[bool]:
-    # One value: several would need a statement of another shape for each number of them.
-    pattern = func.lower(identities.c.username).contains(values, autoescape=True)
-    return users.c.guid.in_(select(identities.c.guid).where(pattern))
+def _pattern(text: str) -> str:
+    escaped = text.lower().replace("/", "//").replace("%", "/%").replace("_", "/_")
+    return f"%{escaped}%"
+
+
+def _partly_named(pattern: Any) -> ColumnElement[bool]:
+    return users.c.guid.in_(select(identities.c.guid).where(identities.c.username_key.like(pattern, escape="/")))
 
 
 USERS = Resource(
@@ -96,8 +115,8 @@ USERS = Resource(
     visible=visible,
     related={"names": lambda world, page: identity.names_of(world.tx, [row.guid for row in page])},
     filters=[
-        Filter("usernames", _named(func.lower(identities.c.username)), fold=True),
-        Filter("partial_usernames", _partly_named, kind="one", convert=str.lower),
+        Filter("usernames", _named(identities.c.username_key), fold=True),
+        Filter("partial_usernames", _partly_named, convert=_pattern, each=True),
         Filter("origins", _named(identities.c.origin)),
     ],
     query_status=422,
@@ -108,21 +127,32 @@ def coherent(call: Call[Any, None]) -> None:
     """`origins` needs a name; the two kinds of name exclude each other."""
     query = call.query
     if "usernames" in query and "partial_usernames" in query:
-        raise query.bad("Usernames cannot be given together with partial_usernames")
+        raise query.bad("Usernames filter cannot be provided with both usernames and partial_usernames filter.")
     if "origins" in query and "usernames" not in query and "partial_usernames" not in query:
         raise query.bad("Origins filter cannot be provided without usernames or partial_usernames filter.")
 
 
+def may_create(call: Call[None, Create]) -> None:
+    """Admins; organization managers by name and origin, where the operator allows it."""
+    by_name = call.body.guid is None and call.settings.identity.allow_user_creation_by_org_manager
+    if by_name and rules_of_access.manages_any_organization(call.tx, call.actor):
+        return
+    rules_of_access.require_admin(call.actor)
+
+
 def create_user(call: Call[None, Create]) -> Row[Any]:
     """Make a user known to the API, so that roles can be given."""
-    guid = call.body.guid
+    body = call.body
+    guid, shown = body.guid, f"guid '{body.guid}'"
     if guid is None:
-        assert call.body.username is not None
-        guid = identity.create_user(call.tx, username=call.body.username, origin=call.body.origin or "uaa")
+        assert body.username is not None
+        assert body.origin is not None
+        guid = rules.shadow_user(call.tx, body.username, body.origin)
+        shown = f"username '{body.username}' and origin '{body.origin}'"
     if rows.by_guid(call.tx, users, guid) is not None:
-        raise errors.unprocessable(f"User with guid '{guid}' already exists.")
+        raise errors.unprocessable(f"User with {shown} already exists.")
     is_client = identity.client_exists(call.tx, guid)
-    return rows.add(call.tx, users, {"guid": guid, "is_client": is_client}, call.body.metadata)
+    return rows.add(call.tx, users, {"guid": guid, "is_client": is_client}, body.metadata)
 
 
 def update_user(call: Call[Row[Any], MetadataOnly]) -> Row[Any]:
@@ -144,9 +174,7 @@ def delete_user(call: Call[Row[Any], None]) -> Accepted:
 
 
 def _of_org(org: Any) -> ColumnElement[bool]:
-    inside = select(spaces.c.guid).where(spaces.c.organization_guid == org)
-    held = select(roles.c.user_guid).where(or_(roles.c.organization_guid == org, roles.c.space_guid.in_(inside)))
-    return users.c.guid.in_(held)
+    return users.c.guid.in_(select(roles.c.user_guid).where(roles.c.organization_guid == org))
 
 
 def _of_space(space: Any) -> ColumnElement[bool]:
@@ -162,7 +190,7 @@ OPERATIONS: list[Operation] = [
         within=_of_org,
         allow=coherent,
         query_status=400,
-        doc="List the users with a role in an organization or its spaces.",
+        doc="List the users with a role in an organization.",
     ),
     list_(
         USERS,
@@ -174,7 +202,7 @@ OPERATIONS: list[Operation] = [
         doc="List the users with a role in a space.",
     ),
     show(USERS),
-    create(USERS, Create, create_user, allow=access.ADMIN),
+    create(USERS, Create, create_user, allow=may_create),
     update(USERS, MetadataOnly, update_user, allow=access.ADMIN),
     delete(USERS, delete_user, allow=access.ADMIN),
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "MANAGE_APPS",
     "WRITE_IN_SPACE",
     "has_in_space",
+    "manages_any_organization",
     "may_read_space",
     "require_active",
     "require_admin",
@@ -54,6 +55,16 @@ def roles_in_space(tx: Tx, actor: Actor, space_guid: str) -> frozenset[str]:
         or_(roles.c.space_guid == space_guid, roles.c.organization_guid == organization),
     )
     return frozenset(tx.scalars(statement))
+
+
+def manages_any_organization(tx: Tx, actor: Actor) -> bool:
+    """Whether the actor is manager of an organization, whichever."""
+    statement = select(roles.c.guid).where(
+        roles.c.user_guid == actor.guid,
+        roles.c.organization_guid.is_not(None),
+        roles.c.type == "organization_manager",
+    )
+    return tx.scalar(statement.limit(1)) is not None
 
 
 def has_in_space(tx: Tx, actor: Actor, space_guid: str, allowed: Collection[str]) -> bool:

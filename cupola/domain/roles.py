@@ -1,17 +1,19 @@
 """Roles: given and taken, with the rule that a space role needs a role in the organization (behaviours.md section 19)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row, select
 
 from cupola import errors
+from cupola.config import Settings
 from cupola.domain import access, audit, feature_flags
 from cupola.roles import Actor
 from cupola.store import identity, rows
 from cupola.store.database import Tx
 from cupola.store.orgs import organizations, roles, spaces, users
 
-__all__ = ["create", "delete", "ensure_user", "find_user", "may_delete", "require_deletable"]
+__all__ = ["create", "delete", "ensure_user", "find_user", "may_delete", "require_deletable", "shadow_user"]
 
 _NO_ORG_ROLE = "Users cannot be assigned roles in a space if they do not have a role in that space's organization."
 
@@ -19,7 +21,9 @@ _NO_ORG_ROLE = "Users cannot be assigned roles in a space if they do not have a 
 def ensure_user(tx: Tx, guid: str) -> Row[Any]:
     """The API's row of a user, made when it is missing."""
     row = rows.by_guid(tx, users, guid)
-    return row if row is not None else rows.add(tx, users, {"guid": guid, "is_client": False})
+    if row is not None:
+        return row
+    return rows.add(tx, users, {"guid": guid, "is_client": identity.client_exists(tx, guid)})
 
 
 def find_user(tx: Tx, username: str, origin: str | None, *, for_space: bool) -> str:
@@ -41,16 +45,16 @@ def find_user(tx: Tx, username: str, origin: str | None, *, for_space: bool) -> 
 
 def create(
     tx: Tx,
+    settings: Settings,
     actor: Actor,
-    type_: str,
+    body: Mapping[str, Any],
     *,
-    user_guid: str | None,
-    username: str | None,
-    origin: str | None,
+    user: Mapping[str, Any],
     space_guid: str | None,
     organization_guid: str | None,
 ) -> Row[Any]:
-    """Give a role. Raises 403, 422."""
+    """Give a role. `user` has a guid, or a username and perhaps an origin. Raises 403, 422."""
+    type_ = body["type"]
     if space_guid is not None:
         target = rows.by_guid(tx, spaces, space_guid)
         if target is None:
@@ -65,23 +69,23 @@ def create(
             )
         access.require_in_org(tx, actor, target.guid, ("organization_manager",))
         owner = target.guid
-    if username is not None:
+    user_guid = user.get("guid")
+    if user_guid is None:
         feature_flags.require(tx, actor, "set_roles_by_username")
-        user_guid = find_user(tx, username, origin, for_space=space_guid is not None)
-    assert user_guid is not None
+        user_guid = _named(tx, settings, user["username"], user.get("origin") or None, for_space=space_guid is not None)
     if space_guid is not None and not _has_org_role(tx, user_guid, owner):
         raise errors.unprocessable(_NO_ORG_ROLE)
-    user = ensure_user(tx, user_guid)
+    holder = ensure_user(tx, user_guid)
     taken = select(roles.c.guid).where(
-        roles.c.user_guid == user.guid, roles.c.type == type_, roles.c.target_guid == target.guid
+        roles.c.user_guid == holder.guid, roles.c.type == type_, roles.c.target_guid == target.guid
     )
-    shown = identity.names_of(tx, [user.guid]).get(user.guid, (user.guid, ""))[0]
+    shown = identity.names_of(tx, [holder.guid]).get(holder.guid, (holder.guid, ""))[0]
     if tx.scalar(taken) is not None:
         kind = "space" if space_guid is not None else "organization"
         raise errors.unprocessable(f"User '{shown}' already has '{type_}' role in {kind} '{target.name}'.")
     values = {
         "type": type_,
-        "user_guid": user.guid,
+        "user_guid": holder.guid,
         "space_guid": space_guid,
         "organization_guid": None if space_guid is not None else owner,
         "target_guid": target.guid,
@@ -91,14 +95,28 @@ def create(
         tx,
         f"audit.user.{type_}_add",
         actor,
-        user.guid,
+        holder.guid,
         "user",
         shown,
-        {},
+        {"request": dict(body)},
         space_guid=space_guid,
         organization_guid=owner,
     )
     return row
+
+
+def _named(tx: Tx, settings: Settings, username: str, origin: str | None, *, for_space: bool) -> str:
+    """Guid of a user by name; one of another identity provider may be made here, where the operator allows that."""
+    foreign = origin is not None and origin != "uaa"
+    if foreign and not for_space and settings.identity.allow_user_creation_by_org_manager:
+        return shadow_user(tx, username, str(origin))
+    return find_user(tx, username, origin, for_space=for_space)
+
+
+def shadow_user(tx: Tx, username: str, origin: str) -> str:
+    """Guid of the identity of that name and origin, made when it is missing."""
+    found = identity.find_users(tx, username, origin)
+    return str(found[0].guid) if found else identity.create_user(tx, username=username, origin=origin)
 
 
 def _has_org_role(tx: Tx, user_guid: str, organization_guid: str) -> bool:
@@ -141,7 +159,7 @@ def delete(tx: Tx, actor: Actor, role: Row[Any]) -> None:
         role.user_guid,
         "user",
         shown,
-        {},
+        {"request": {}},
         space_guid=role.space_guid,
         organization_guid=organization,
     )
