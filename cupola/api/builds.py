@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 
+from cupola import errors
 from cupola.api import access
 from cupola.api.apps import APPS, LIFECYCLE_SCHEMA, lifecycle_problems
 from cupola.domain import builds as rules
-from cupola.domain import visibility
+from cupola.domain import builds_outcome, visibility
 from cupola.domain.buildpack_names import redacted
-from cupola.rest.message import Message, MetadataOnly, anything, integer, metadata, object_
+from cupola.rest.message import Message, MetadataOnly, anything, integer, metadata, object_, string
 from cupola.rest.operation import Call, Operation, create, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of, to_one
 from cupola.rest.resource import Filter, Resource, World
@@ -38,6 +39,18 @@ class Create(Message):
     staging_log_rate_limit_bytes_per_second = integer(nullable=True, at_least=-1, at_most=9223372036854775807)
     environment_variables = object_(nullable=True, values={})
     metadata = metadata()
+
+
+class Update(Message):
+    """Metadata; from admins also the end of a build that no cell will end."""
+
+    metadata = metadata()
+    state = string(one_of=("FAILED",), one_of_message="can only be set to 'FAILED': a droplet is what makes it STAGED")
+    error = string(nullable=True, max_length=4096)
+
+    def rules(self) -> Iterator[str]:
+        if self.has("error") and not self.has("state"):
+            yield "Error is only set together with state 'FAILED'"
 
 
 class Build(TypedDict):
@@ -114,10 +127,42 @@ def create_build(call: Call[None, Create]) -> Row[Any]:
     return rules.create(call.tx, call.settings, call.actor, call.body.given, call.warnings)
 
 
-def update_build(call: Call[Row[Any], MetadataOnly]) -> Row[Any]:
-    """Relabel a build."""
-    return rows.change(call.tx, builds, call.row, {}, call.body.metadata)
+def _may_update(call: Call[Row[Any], Update]) -> None:
+    """Developers relabel; only admins change the state, as only the platform's components do elsewhere."""
+    if call.body.has("state"):
+        access.ADMIN(call)
+    else:
+        _DEVELOPER(call)
 
+
+def update_build(call: Call[Row[Any], Update]) -> Row[Any]:
+    """Relabel a build; admins can also end one as FAILED that would never end."""
+    row = rows.change(call.tx, builds, call.row, {}, call.body.metadata)
+    if not call.body.has("state"):
+        return row
+    if row.state != "STAGING":
+        raise errors.unprocessable(f"The build cannot be changed to FAILED: it has ended as {row.state}.")
+    reason = call.body.error or f"ended by {call.actor.name or call.actor.guid}"
+    builds_outcome.fail(call.tx, row.guid, "StagingError", reason)
+    return _again(call, row.guid)
+
+
+def update_newest_build(call: Call[Row[Any], MetadataOnly]) -> Row[Any]:
+    """Relabel the newest build of an app."""
+    own = select(builds).where(builds.c.app_guid == call.row.guid).order_by(builds.c.id.desc())
+    newest = call.tx.one(own.limit(1))
+    if newest is None:
+        raise errors.not_found("Build")
+    return rows.change(call.tx, builds, newest, {}, call.body.metadata)
+
+
+def _again(call: Call[Any, Any], guid: str) -> Row[Any]:
+    row = rows.by_guid(call.tx, builds, guid)
+    assert row is not None
+    return row
+
+
+_DEVELOPER = access.in_space_of_app(*access.DEVELOPER)
 
 OPERATIONS: list[Operation] = [
     list_(BUILDS),
@@ -131,5 +176,15 @@ OPERATIONS: list[Operation] = [
     ),
     show(BUILDS),
     create(BUILDS, Create, create_build),
-    update(BUILDS, MetadataOnly, update_build, allow=access.in_space_of_app(*access.DEVELOPER)),
+    update(BUILDS, Update, update_build, allow=_may_update),
+    update(BUILDS, Update, update_build, path="/v3/internal/builds/{guid}", allow=access.ADMIN),
+    Operation(
+        "PATCH",
+        "/v3/apps/{guid}/builds",
+        update_newest_build,
+        target=APPS,
+        returns=BUILDS,
+        body=MetadataOnly,
+        allow=access.in_space(*access.DEVELOPER),
+    ),
 ]

@@ -22,6 +22,14 @@ class Update(Message):
     custom_error_message = string(nullable=True, min_length=1, max_length=250)
 
 
+class Create(Message):
+    """A flag by its name, and what it is to be."""
+
+    name = string(required=True, one_of=tuple(rules.DEFAULTS))
+    enabled = boolean(required=True)
+    custom_error_message = string(nullable=True, min_length=1, max_length=250)
+
+
 def _shown(api: str, name: str, row: Row[Any] | None) -> dict[str, Any]:
     return {
         "name": name,
@@ -72,7 +80,15 @@ def show_flag(call: Call[None, None]) -> Reply:
 
 def update_flag(call: Call[None, Update]) -> Reply:
     """Switch a feature flag, or change what is said when it is off."""
-    name = _known(call)
+    return _set(call, _known(call), 200)
+
+
+def create_flag(call: Call[None, Create]) -> Reply:
+    """Set a feature flag by its name; all of them exist from the start."""
+    return _set(call, call.body.name, 201)
+
+
+def _set(call: Call[None, Any], name: str, status: int) -> Reply:
     now = rules.all_flags(call.tx).get(name)
     message = now.custom_error_message if now is not None else None
     values = {
@@ -85,7 +101,7 @@ def update_flag(call: Call[None, Update]) -> Reply:
         values["enabled"] = call.body.enabled
     call.tx.run(delete(feature_flags).where(feature_flags.c.name == name))
     call.tx.run(insert(feature_flags).values(values))
-    return Reply(200, _shown(call.settings.api_url, name, rules.all_flags(call.tx)[name]))
+    return Reply(status, _shown(call.settings.api_url, name, rules.all_flags(call.tx)[name]))
 
 
 _PATH = "/v3/feature_flags"
@@ -93,6 +109,7 @@ _QUERY = tuple(Parameter(name) for name in ("page", "per_page", "order_by", "upd
 
 OPERATIONS: list[Operation] = [
     Operation("GET", _PATH, list_flags, query=_QUERY, query_status=400),
+    Operation("POST", _PATH, create_flag, body=Create, allow=access.ADMIN, status=201),
     Operation("GET", _PATH + "/{name}", show_flag),
     Operation("PATCH", _PATH + "/{name}", update_flag, body=Update, allow=access.ADMIN),
 ]

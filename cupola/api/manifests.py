@@ -44,6 +44,27 @@ def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
     return Accepted(guid)
 
 
+def apply_app_manifest(call: Call[Row[Any], None]) -> Accepted:
+    """Apply a manifest of one application to an app (an operation of earlier API versions)."""
+    manifests = parse.parse(_yaml(call))
+    names = [manifest.name for manifest in manifests]
+    if len(names) != 1 or names[0].lower() != call.row.name_key:
+        raise errors.unprocessable(
+            f"The manifest must have exactly one application, named '{call.row.name}' as the app is. "
+            "Manifests of several applications are applied to their space."
+        )
+    payload = {"guid": call.row.guid, "manifest": call.tx.vault.seal(call.raw_body, "jobs.manifest")}
+    guid = jobs.enqueue(
+        call.tx,
+        "app.apply_manifest",
+        payload,
+        actor=call.actor,
+        resource_guid=call.row.guid,
+        resource_type="apps",
+    )
+    return Accepted(guid)
+
+
 def manifest_diff(call: Call[Row[Any], None]) -> Reply:
     """What applying a manifest to a space would change."""
     applications = _yaml(call)
@@ -86,6 +107,17 @@ OPERATIONS: list[Operation] = [
         status=201,
         writes=False,
         consumes="application/x-yaml",
+    ),
+    Operation(
+        "POST",
+        "/v3/apps/{guid}/actions/apply_manifest",
+        apply_app_manifest,
+        target=APPS,
+        allow=_WRITE,
+        status=202,
+        job=True,
+        consumes="application/x-yaml",
+        deprecated=True,
     ),
     Operation(
         "GET", "/v3/apps/{guid}/manifest", show_manifest, target=APPS, allow=may_read, produces="application/x-yaml"

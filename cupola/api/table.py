@@ -1,6 +1,7 @@
 """The complete API on one screen: every resource's operations, joined."""
 
 from cupola.api import (
+    admin,
     app_actions,
     app_features,
     app_usage_events,
@@ -25,6 +26,7 @@ from cupola.api import (
     revisions,
     roles,
     root,
+    route_policies,
     routes,
     security_groups,
     service_usage_events,
@@ -56,6 +58,7 @@ OPERATIONS: list[Operation] = [
     *buildpacks.OPERATIONS,
     *domains.OPERATIONS,
     *routes.OPERATIONS,
+    *route_policies.OPERATIONS,
     *security_groups.OPERATIONS,
     *apps.OPERATIONS,
     *app_actions.OPERATIONS,
@@ -73,6 +76,7 @@ OPERATIONS: list[Operation] = [
     *feature_flags.OPERATIONS,
     *environment_variable_groups.OPERATIONS,
     *audit_events.OPERATIONS,
+    *admin.OPERATIONS,
     *app_usage_events.OPERATIONS,
     *service_usage_events.OPERATIONS,
     *locks.OPERATIONS,

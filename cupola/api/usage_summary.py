@@ -4,6 +4,7 @@ from typing import Any, TypedDict
 
 from sqlalchemy import Row
 
+from cupola import errors
 from cupola.api.organizations import ORGANIZATIONS
 from cupola.api.spaces import SPACES
 from cupola.domain import usage_summary
@@ -48,7 +49,16 @@ def of_space(call: Call[Row[Any], None]) -> Reply:
     return Reply(200, {"usage_summary": used, "links": links})
 
 
+def of_platform(call: Call[None, None]) -> Reply:
+    """Get how much of what quotas limit the whole platform uses."""
+    if not call.actor.reads_everything:
+        raise errors.unknown_request()
+    links = {"self": call.world().link("/v3/info/usage_summary")}
+    return Reply(200, {"usage_summary": usage_summary.of_platform(call.tx), "links": links})
+
+
 OPERATIONS: list[Operation] = [
+    Operation("GET", "/v3/info/usage_summary", of_platform, shape=UsageSummary),
     Operation(
         "GET", ORGANIZATIONS.path + "/{guid}/usage_summary", of_organization, target=ORGANIZATIONS, shape=UsageSummary
     ),

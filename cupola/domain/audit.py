@@ -30,13 +30,17 @@ def record(
     *,
     space_guid: str | None = None,
     organization_guid: str | None = None,
-) -> None:
-    """Write one event (names: contract audit_event_types.json). The organization is looked up from the space."""
+) -> str:
+    """Write one event (names: contract audit_event_types.json), and give its guid.
+
+    The organization is looked up from the space.
+    """
     if space_guid is not None and organization_guid is None:
         organization_guid = tx.scalar(select(spaces.c.organization_guid).where(spaces.c.guid == space_guid))
+    own = guid.new()
     tx.run(
         insert(audit_events).values(
-            guid=guid.new(),
+            guid=own,
             created_at=tx.now,
             type=type,
             actor_guid=actor.guid,
@@ -50,6 +54,7 @@ def record(
             organization_guid=organization_guid,
         )
     )
+    return own
 
 
 def _redacted(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, and_, func, select
+from sqlalchemy import Row, select
 
 from cupola import errors, guid
 from cupola.config import Settings
@@ -23,7 +23,7 @@ from cupola.store.deployments import deployments
 from cupola.store.instances import instances
 from cupola.store.staging import droplets
 
-__all__ = ["Plan", "active", "cancel", "continue_", "create", "finish", "plan", "prune", "web_processes"]
+__all__ = ["Plan", "active", "cancel", "continue_", "create", "finish", "plan", "web_processes"]
 
 _HIDDEN = "Unable to use app. Ensure that the app exists and you have access to it."
 _NO_DROPLET = "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app."
@@ -332,16 +332,6 @@ def finish(tx: Tx, deployment: Row[Any], reason: str) -> Row[Any]:
     """End a deployment: DEPLOYED, CANCELED or SUPERSEDED."""
     values = {"status_value": "FINALIZED", "status_reason": reason, "status_changed_at": tx.now, "error": None}
     return rows.change(tx, deployments, deployment, values)
-
-
-def prune(tx: Tx, most: int) -> int:
-    """Delete ended deployments beyond the newest `most` of each app; returns how many."""
-    place = func.row_number().over(partition_by=deployments.c.app_guid, order_by=deployments.c.id.desc())
-    ranked = select(deployments.c.guid, deployments.c.status_value, place.label("place")).subquery()
-    surplus = select(ranked.c.guid).where(and_(ranked.c.place > most, ranked.c.status_value == "FINALIZED"))
-    gone = tx.scalars(surplus)
-    rows.remove(tx, deployments, gone)
-    return len(gone)
 
 
 def _record(tx: Tx, type_: str, actor: Actor, app: Row[Any], deployment: Row[Any], data: Mapping[str, Any]) -> None:

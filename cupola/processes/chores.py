@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, union_all
 from cupola import clock
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings
-from cupola.domain import usage
+from cupola.domain import retention, tasks, usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
 from cupola.store import jobs
@@ -41,12 +41,18 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
             jobs.prune(tx, now - 90 * _DAY * 1_000_000)
             tx.run(delete(audit_events).where(audit_events.c.created_at < now - 31 * _DAY * 1_000_000))
             usage.prune(tx, now - 31 * _DAY * 1_000_000)
+            retention.prune(tx)
+
+    def sweep_tasks() -> None:
+        with database.write() as tx:
+            tasks.sweep(tx)
 
     def forget_logs() -> None:
         ring.expire(7.0 * _DAY)
 
     return {
         "sweep blobs": Chore(1800, sweep_blobs),
-        "prune jobs and events": Chore(_DAY / 4, prune),
+        "sweep tasks": Chore(30, sweep_tasks),
+        "prune jobs, events and history": Chore(_DAY / 4, prune),
         "forget old logs": Chore(_DAY / 4, forget_logs),
     }

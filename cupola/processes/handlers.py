@@ -61,6 +61,19 @@ def _clear_app_cache(tx: Tx, actor: Actor, app: Row[Any]) -> None:
     deletion.clear_buildpack_caches(tx, app.guid)
 
 
+def _clear_all_caches(tx: Tx, job: Job) -> None:
+    deletion.clear_buildpack_caches(tx, None)
+
+
+def _apply_app_manifest(settings: Settings, tx: Tx, job: Job) -> None:
+    app = rows.by_guid(tx, apps, job.payload["guid"])
+    if app is None:
+        return
+    text = tx.vault.open(job.payload["manifest"], "jobs.manifest")
+    (manifest,) = parse.parse(parse.load(text))
+    apply.apply(tx, settings, job.actor, app, manifest)
+
+
 def _apply_manifest(settings: Settings, tx: Tx, job: Job) -> None:
     space = rows.by_guid(tx, spaces, job.payload["space_guid"])
     if space is None:
@@ -75,6 +88,8 @@ def _apply_manifest(settings: Settings, tx: Tx, job: Job) -> None:
 def handlers(settings: Settings) -> dict[str, Handler]:
     """Job operation to handler."""
     return {
+        "admin.clear_buildpack_cache": _clear_all_caches,
+        "app.apply_manifest": partial(_apply_app_manifest, settings),
         "app.delete": _of_row(apps, deletion.delete_app),
         "app.clear_buildpack_cache": _of_row(apps, _clear_app_cache),
         "buildpack.delete": _of_row(buildpacks_table, buildpacks.delete),

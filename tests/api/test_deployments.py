@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from cupola.domain import deployments as rules
 from cupola.store.apps import processes as process_table
 from cupola.store.deployments import deployments
 from tests.api.conftest import Cloud
@@ -503,13 +502,3 @@ def test_a_quota_refuses_what_would_not_fit_beside_the_old_instances(site: Site)
     made = site.deploy()
     site.settle()
     assert site.reason(made) == "DEPLOYED"
-
-
-def test_old_deployments_are_pruned(site: Site) -> None:
-    made = [site.deploy() for _ in range(3)]
-    site.start()
-    active = site.deploy()
-    with site.cloud.database.write() as tx:
-        assert rules.prune(tx, 2) == 2
-        left = tx.scalars(select(deployments.c.guid).order_by(deployments.c.id))
-    assert left == [made[2]["guid"], active["guid"]]

@@ -10,6 +10,7 @@ from cupola.roles import system_actor
 from cupola.store import rows
 from cupola.store.orgs import spaces
 from tests.api.conftest import Cloud
+from tests.api.work import finish
 
 YAML = {"Content-Type": "application/x-yaml"}
 
@@ -132,3 +133,22 @@ def test_a_generated_manifest_can_be_applied(cloud: Cloud) -> None:
     document = yaml.safe_load(answer.text)
     assert document["applications"][0]["routes"] == [{"route": "shop.apps.localhost", "protocol": "http1"}]
     assert post(cloud, space, "manifest_diff", document).json()["diff"] == []
+
+
+def test_a_manifest_of_one_app_is_applied_to_it(cloud: Cloud) -> None:
+    app = cloud.app("shop")["guid"]
+
+    def send(manifest: Any) -> Any:
+        text = yaml.safe_dump(manifest).encode()
+        return cloud.admin.post(f"/v3/apps/{app}/actions/apply_manifest", content=text, headers=YAML)
+
+    answer = send({"applications": [{"name": "Shop", "env": {"A": "1"}}]})
+    assert answer.status_code == 202
+    finish(cloud)
+    job = cloud.admin.ok("GET", answer.headers["Location"].removeprefix(cloud.settings.api_url))
+    assert (job["operation"], job["state"]) == ("app.apply_manifest", "COMPLETE")
+    assert job["links"]["apps"]["href"].endswith(app)
+    assert cloud.admin.ok("GET", f"/v3/apps/{app}/environment_variables")["var"] == {"A": "1"}
+    for wrong in ([{"name": "other"}], [{"name": "shop"}, {"name": "other"}]):
+        (error,) = send({"applications": wrong}).json()["errors"]
+        assert error["detail"].startswith("The manifest must have exactly one application, named 'shop'")

@@ -1,0 +1,71 @@
+"""Builds over HTTP: relabelled by themselves and through their app, ended by admins."""
+
+from typing import Any
+
+import pytest
+
+from cupola.store import rows
+from cupola.store.staging import packages
+from tests.api.conftest import Cloud
+
+LABEL = {"metadata": {"labels": {"a": "b"}}}
+
+
+class Site:
+    """An app with a package that can be staged."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        space = cloud.space()
+        self.space: str = space["guid"]
+        self.org: str = space["relationships"]["organization"]["data"]["guid"]
+        self.app: str = cloud.app("shop", self.space)["guid"]
+        values = {"app_guid": self.app, "type": "bits", "state": "READY", "digest": "sha256:p"}
+        with cloud.database.write() as tx:
+            self.package: str = rows.add(tx, packages, values).guid
+
+    def build(self) -> Any:
+        return self.cloud.admin.ok("POST", "/v3/builds", {"package": {"guid": self.package}}, 201)
+
+    def user(self, role: str) -> Any:
+        return self.cloud.user(**{role: self.space, "organization_user": self.org})
+
+
+@pytest.fixture
+def site(cloud: Cloud) -> Site:
+    return Site(cloud)
+
+
+@pytest.mark.parametrize("path", ["/v3/builds", "/v3/internal/builds"])
+def test_admins_end_builds_that_would_never_end(site: Site, path: str) -> None:
+    build = site.build()
+    own = f"{path}/{build['guid']}"
+    failed = site.cloud.admin.ok("PATCH", own, {"state": "FAILED", "error": "gave up", **LABEL})
+    assert (failed["state"], failed["error"]) == ("FAILED", "StagingError - Staging error: gave up")
+    assert failed["metadata"]["labels"] == {"a": "b"}
+    again = site.cloud.admin.problem("PATCH", own, {"state": "FAILED"})
+    assert again == (422, 10008, "The build cannot be changed to FAILED: it has ended as FAILED.")
+    site.build()
+
+
+def test_the_end_of_a_build_is_no_developers_business(site: Site) -> None:
+    build = site.build()
+    developer = site.user("space_developer")
+    own = f"/v3/builds/{build['guid']}"
+    assert developer.problem("PATCH", own, {"state": "FAILED"})[:2] == (403, 10003)
+    assert developer.problem("PATCH", f"/v3/internal/builds/{build['guid']}", LABEL)[:2] == (403, 10003)
+    assert developer.ok("PATCH", own, LABEL)["metadata"]["labels"] == {"a": "b"}
+    staged = site.cloud.admin.problem("PATCH", own, {"state": "STAGED"})
+    assert staged[2].startswith("State can only be set to 'FAILED'")
+    assert site.cloud.admin.problem("PATCH", own, {"error": "x"})[0] == 422
+
+
+def test_the_newest_build_of_an_app_is_relabelled_through_it(site: Site) -> None:
+    path = f"/v3/apps/{site.app}/builds"
+    assert site.cloud.admin.problem("PATCH", path, LABEL) == (404, 10010, "Build not found")
+    old = site.build()
+    site.cloud.admin.ok("PATCH", f"/v3/builds/{old['guid']}", {"state": "FAILED"})
+    new = site.build()
+    changed = site.user("space_developer").ok("PATCH", path, LABEL)
+    assert (changed["guid"], changed["metadata"]["labels"]) == (new["guid"], {"a": "b"})
+    assert site.user("space_auditor").problem("PATCH", path, LABEL)[:2] == (403, 10003)
