@@ -14,6 +14,44 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "app_usage_events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("previous_state", sa.String(length=32), nullable=True),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("app_name", sa.String(length=255), nullable=False),
+        sa.Column("process_guid", sa.String(length=255), nullable=True),
+        sa.Column("process_type", sa.String(length=255), nullable=True),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_name", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.Column("buildpack_guid", sa.String(length=255), nullable=True),
+        sa.Column("buildpack_name", sa.String(length=4096), nullable=True),
+        sa.Column("task_guid", sa.String(length=255), nullable=True),
+        sa.Column("task_name", sa.String(length=255), nullable=True),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=True),
+        sa.Column("previous_memory_mb", sa.BigInteger(), nullable=True),
+        sa.Column("instances", sa.Integer(), nullable=True),
+        sa.Column("previous_instances", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_app_usage_events")),
+        sa.UniqueConstraint("guid", name=op.f("uq_app_usage_events_guid")),
+    )
+    op.create_index(op.f("ix_app_usage_events_created_at"), "app_usage_events", ["created_at"], unique=False)
+    op.create_index(op.f("ix_app_usage_events_task_guid"), "app_usage_events", ["task_guid"], unique=False)
+    op.create_table(
+        "approvals",
+        sa.Column("user_guid", sa.String(length=255), nullable=False),
+        sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("scope", sa.String(length=255), nullable=False),
+        sa.Column("approved", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user_guid", "client_id", "scope", name=op.f("pk_approvals")),
+    )
+    op.create_index(op.f("ix_approvals_client_id"), "approvals", ["client_id"], unique=False)
+    op.create_table(
         "audit_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
@@ -91,9 +129,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "group_members",
-        sa.Column("group_name", sa.String(length=255), nullable=False),
+        sa.Column("group_guid", sa.String(length=255), nullable=False),
         sa.Column("member_guid", sa.String(length=255), nullable=False),
-        sa.PrimaryKeyConstraint("group_name", "member_guid", name=op.f("pk_group_members")),
+        sa.Column("member_type", sa.String(length=8), nullable=False),
+        sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("group_guid", "member_guid", name=op.f("pk_group_members")),
     )
     op.create_index(op.f("ix_group_members_member_guid"), "group_members", ["member_guid"], unique=False)
     op.create_table(
@@ -102,21 +143,51 @@ def upgrade() -> None:
         sa.Column("username", sa.String(length=255), nullable=False),
         sa.Column("username_key", sa.String(length=255), nullable=False),
         sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.Column("external_id", sa.String(length=255), nullable=True),
         sa.Column("email", sa.String(length=255), nullable=False),
+        sa.Column("phone_number", sa.String(length=255), nullable=True),
         sa.Column("password_hash", sa.Text(), nullable=True),
         sa.Column("given_name", sa.String(length=255), nullable=False),
         sa.Column("family_name", sa.String(length=255), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("verified", sa.Boolean(), nullable=False),
-        sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("failed_at", sa.BigInteger(), nullable=False),
         sa.Column("password_changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("password_change_required", sa.Boolean(), nullable=False),
         sa.Column("last_login_at", sa.BigInteger(), nullable=True),
+        sa.Column("previous_login_at", sa.BigInteger(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("guid", name=op.f("pk_identities")),
         sa.UniqueConstraint("username_key", "origin", name=op.f("uq_identities_username_key_origin")),
+    )
+    op.create_table(
+        "identity_events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=True),
+        sa.Column("username", sa.String(length=255), nullable=True),
+        sa.Column("client_id", sa.String(length=255), nullable=True),
+        sa.Column("origin", sa.String(length=255), nullable=True),
+        sa.Column("address", sa.String(length=64), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_identity_events")),
+    )
+    op.create_index(op.f("ix_identity_events_created_at"), "identity_events", ["created_at"], unique=False)
+    op.create_index(op.f("ix_identity_events_user_guid"), "identity_events", ["user_guid"], unique=False)
+    op.create_table(
+        "identity_groups",
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("guid", name=op.f("pk_identity_groups")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_identity_groups_name_key")),
     )
     op.create_table(
         "instances",
@@ -201,19 +272,78 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
+        "login_failures",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_login_failures")),
+    )
+    op.create_index(op.f("ix_login_failures_failed_at"), "login_failures", ["failed_at"], unique=False)
+    op.create_table(
+        "login_sessions",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=False),
+        sa.Column("auth_time", sa.BigInteger(), nullable=False),
+        sa.Column("pending", sa.Text(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_login_sessions")),
+    )
+    op.create_index(op.f("ix_login_sessions_expires_at"), "login_sessions", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_login_sessions_user_guid"), "login_sessions", ["user_guid"], unique=False)
+    op.create_table(
         "oauth_clients",
         sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=True),
         sa.Column("secret_hashes", sa.Text(), nullable=False),
+        sa.Column("jwks", sa.Text(), nullable=True),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("authorities", sa.Text(), nullable=False),
         sa.Column("grant_types", sa.Text(), nullable=False),
+        sa.Column("resource_ids", sa.Text(), nullable=False),
         sa.Column("redirect_uris", sa.Text(), nullable=False),
         sa.Column("autoapprove", sa.Text(), nullable=False),
+        sa.Column("allowed_providers", sa.Text(), nullable=True),
+        sa.Column("required_user_groups", sa.Text(), nullable=False),
+        sa.Column("allow_public", sa.Boolean(), nullable=False),
         sa.Column("access_token_seconds", sa.Integer(), nullable=True),
         sa.Column("refresh_token_seconds", sa.Integer(), nullable=True),
+        sa.Column("show_on_home_page", sa.Boolean(), nullable=False),
+        sa.Column("app_launch_url", sa.String(length=1024), nullable=True),
+        sa.Column("app_icon", sa.Text(), nullable=True),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("client_id", name=op.f("pk_oauth_clients")),
     )
+    op.create_table(
+        "one_time_codes",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=True),
+        sa.Column("client_id", sa.String(length=255), nullable=True),
+        sa.Column("details", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_one_time_codes")),
+    )
+    op.create_index(op.f("ix_one_time_codes_client_id"), "one_time_codes", ["client_id"], unique=False)
+    op.create_index(op.f("ix_one_time_codes_expires_at"), "one_time_codes", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_one_time_codes_user_guid"), "one_time_codes", ["user_guid"], unique=False)
+    op.create_table(
+        "opaque_tokens",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("jti", sa.String(length=64), nullable=False),
+        sa.Column("user_guid", sa.String(length=255), nullable=True),
+        sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("claims", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_opaque_tokens")),
+        sa.UniqueConstraint("jti", name=op.f("uq_opaque_tokens_jti")),
+    )
+    op.create_index(op.f("ix_opaque_tokens_client_id"), "opaque_tokens", ["client_id"], unique=False)
+    op.create_index(op.f("ix_opaque_tokens_expires_at"), "opaque_tokens", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_opaque_tokens_user_guid"), "opaque_tokens", ["user_guid"], unique=False)
     op.create_table(
         "organization_quotas",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -221,6 +351,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
         sa.Column("total_memory_in_mb", sa.BigInteger(), nullable=True),
         sa.Column("per_process_memory_in_mb", sa.BigInteger(), nullable=True),
         sa.Column("log_rate_limit_in_bytes_per_second", sa.BigInteger(), nullable=True),
@@ -230,11 +361,11 @@ def upgrade() -> None:
         sa.Column("total_service_keys", sa.BigInteger(), nullable=True),
         sa.Column("total_routes", sa.BigInteger(), nullable=True),
         sa.Column("total_reserved_ports", sa.BigInteger(), nullable=True),
-        sa.Column("total_domains", sa.Integer(), nullable=True),
+        sa.Column("total_domains", sa.BigInteger(), nullable=True),
         sa.Column("paid_services_allowed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organization_quotas")),
         sa.UniqueConstraint("guid", name=op.f("uq_organization_quotas_guid")),
-        sa.UniqueConstraint("name", name=op.f("uq_organization_quotas_name")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_organization_quotas_name_key")),
     )
     op.create_index(op.f("ix_organization_quotas_created_at"), "organization_quotas", ["created_at"], unique=False)
     op.create_index(op.f("ix_organization_quotas_updated_at"), "organization_quotas", ["updated_at"], unique=False)
@@ -247,26 +378,46 @@ def upgrade() -> None:
     op.create_table(
         "refresh_tokens",
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("jti", sa.String(length=64), nullable=False),
+        sa.Column("session", sa.String(length=64), nullable=False),
         sa.Column("user_guid", sa.String(length=255), nullable=False),
         sa.Column("client_id", sa.String(length=255), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("grant_type", sa.String(length=64), nullable=False),
+        sa.Column("details", sa.Text(), nullable=False),
         sa.Column("auth_time", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("replaced_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_refresh_tokens")),
-        sa.UniqueConstraint("jti", name=op.f("uq_refresh_tokens_jti")),
     )
+    op.create_index(op.f("ix_refresh_tokens_client_id"), "refresh_tokens", ["client_id"], unique=False)
     op.create_index(op.f("ix_refresh_tokens_expires_at"), "refresh_tokens", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_refresh_tokens_session"), "refresh_tokens", ["session"], unique=False)
     op.create_index(op.f("ix_refresh_tokens_user_guid"), "refresh_tokens", ["user_guid"], unique=False)
     op.create_table(
         "revocations",
         sa.Column("kind", sa.String(length=8), nullable=False),
-        sa.Column("id", sa.String(length=255), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.String(length=512), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "id", name=op.f("pk_revocations")),
     )
+    op.create_index(op.f("ix_revocations_expires_at"), "revocations", ["expires_at"], unique=False)
+    op.create_table(
+        "router_groups",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=8), nullable=False),
+        sa.Column("reservable_ports", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_router_groups")),
+        sa.UniqueConstraint("guid", name=op.f("uq_router_groups_guid")),
+        sa.UniqueConstraint("name", name=op.f("uq_router_groups_name")),
+    )
+    op.create_index(op.f("ix_router_groups_created_at"), "router_groups", ["created_at"], unique=False)
+    op.create_index(op.f("ix_router_groups_updated_at"), "router_groups", ["updated_at"], unique=False)
     op.create_table(
         "security_groups",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -283,6 +434,34 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_security_groups_created_at"), "security_groups", ["created_at"], unique=False)
     op.create_index(op.f("ix_security_groups_updated_at"), "security_groups", ["updated_at"], unique=False)
+    op.create_table(
+        "service_usage_events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_name", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.Column("service_instance_guid", sa.String(length=255), nullable=False),
+        sa.Column("service_instance_name", sa.String(length=255), nullable=False),
+        sa.Column("service_instance_type", sa.String(length=40), nullable=False),
+        sa.Column("service_plan_guid", sa.String(length=255), nullable=True),
+        sa.Column("service_plan_name", sa.String(length=255), nullable=True),
+        sa.Column("service_offering_guid", sa.String(length=255), nullable=True),
+        sa.Column("service_offering_name", sa.String(length=255), nullable=True),
+        sa.Column("service_broker_guid", sa.String(length=255), nullable=True),
+        sa.Column("service_broker_name", sa.String(length=255), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_usage_events")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_usage_events_guid")),
+    )
+    op.create_index(op.f("ix_service_usage_events_created_at"), "service_usage_events", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_service_usage_events_service_offering_guid"),
+        "service_usage_events",
+        ["service_offering_guid"],
+        unique=False,
+    )
     op.create_table(
         "stacks",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -304,6 +483,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_stacks_created_at"), "stacks", ["created_at"], unique=False)
     op.create_index(op.f("ix_stacks_updated_at"), "stacks", ["updated_at"], unique=False)
+    op.create_table(
+        "task_numbers",
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("app_guid", name=op.f("pk_task_numbers")),
+    )
     op.create_table(
         "users",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -360,6 +545,9 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("internal", sa.Boolean(), nullable=False),
         sa.Column("router_group_guid", sa.String(length=255), nullable=True),
+        sa.Column("router_group_type", sa.String(length=8), nullable=True),
+        sa.Column("enforce_route_policies", sa.Boolean(), nullable=False),
+        sa.Column("route_policies_scope", sa.String(length=8), nullable=True),
         sa.Column("organization_guid", sa.String(length=255), nullable=True),
         sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
         sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
@@ -591,16 +779,18 @@ def upgrade() -> None:
         sa.Column("options", sa.Text(), nullable=False),
         sa.Column("droplet_guid", sa.String(length=255), nullable=True),
         sa.Column("previous_droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("target_revision_guid", sa.String(length=255), nullable=True),
         sa.Column("revision_guid", sa.String(length=255), nullable=True),
         sa.Column("revision_version", sa.Integer(), nullable=True),
         sa.Column("deploying_process_guid", sa.String(length=255), nullable=True),
+        sa.Column("kept_process_guid", sa.String(length=255), nullable=True),
         sa.Column("new_processes", sa.Text(), nullable=False),
         sa.Column("original_instances", sa.Integer(), nullable=False),
         sa.Column("canary_step", sa.Integer(), nullable=True),
+        sa.Column("canary_total", sa.Integer(), nullable=True),
         sa.Column("last_healthy_at", sa.BigInteger(), nullable=True),
         sa.Column("status_changed_at", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
-        sa.Column("finished", sa.Boolean(), nullable=False),
         sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
         sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
         sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_deployments_app_guid")),
@@ -668,6 +858,26 @@ def upgrade() -> None:
     op.create_index(op.f("ix_droplets_package_guid"), "droplets", ["package_guid"], unique=False)
     op.create_index(op.f("ix_droplets_updated_at"), "droplets", ["updated_at"], unique=False)
     op.create_table(
+        "locks",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("title", sa.String(length=250), nullable=False),
+        sa.Column("title_key", sa.String(length=250), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_locks_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_locks")),
+        sa.UniqueConstraint("app_guid", "title_key", name=op.f("uq_locks_app_guid_title_key")),
+        sa.UniqueConstraint("guid", name=op.f("uq_locks_guid")),
+    )
+    op.create_index(op.f("ix_locks_app_guid"), "locks", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_locks_created_at"), "locks", ["created_at"], unique=False)
+    op.create_index(op.f("ix_locks_updated_at"), "locks", ["updated_at"], unique=False)
+    op.create_table(
         "packages",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
@@ -717,6 +927,7 @@ def upgrade() -> None:
         sa.Column("readiness_invocation_timeout", sa.Integer(), nullable=True),
         sa.Column("readiness_interval", sa.Integer(), nullable=True),
         sa.Column("revision_guid", sa.String(length=255), nullable=True),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
         sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
         sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
         sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_processes_app_guid")),
@@ -728,6 +939,38 @@ def upgrade() -> None:
     op.create_index(op.f("ix_processes_created_at"), "processes", ["created_at"], unique=False)
     op.create_index("ix_processes_state", "processes", ["state"], unique=False)
     op.create_index(op.f("ix_processes_updated_at"), "processes", ["updated_at"], unique=False)
+    op.create_table(
+        "registry_credentials",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("location", sa.String(length=1024), nullable=False),
+        sa.Column("username", sa.Text(), nullable=False),
+        sa.Column("password", sa.Text(), nullable=False),
+        sa.Column("scope", sa.String(length=16), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=True),
+        sa.Column("space_guid", sa.String(length=255), nullable=True),
+        sa.Column("app_guid", sa.String(length=255), nullable=True),
+        sa.Column("target_guid", sa.String(length=255), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_registry_credentials_app_guid")),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_registry_credentials_organization_guid")
+        ),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_registry_credentials_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_registry_credentials")),
+        sa.UniqueConstraint("guid", name=op.f("uq_registry_credentials_guid")),
+        sa.UniqueConstraint("target_guid", "location", name=op.f("uq_registry_credentials_target_guid_location")),
+    )
+    op.create_index(op.f("ix_registry_credentials_app_guid"), "registry_credentials", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_registry_credentials_created_at"), "registry_credentials", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_registry_credentials_organization_guid"), "registry_credentials", ["organization_guid"], unique=False
+    )
+    op.create_index(op.f("ix_registry_credentials_space_guid"), "registry_credentials", ["space_guid"], unique=False)
+    op.create_index(op.f("ix_registry_credentials_updated_at"), "registry_credentials", ["updated_at"], unique=False)
     op.create_table(
         "revisions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -751,6 +994,25 @@ def upgrade() -> None:
     op.create_index(op.f("ix_revisions_created_at"), "revisions", ["created_at"], unique=False)
     op.create_index(op.f("ix_revisions_droplet_guid"), "revisions", ["droplet_guid"], unique=False)
     op.create_index(op.f("ix_revisions_updated_at"), "revisions", ["updated_at"], unique=False)
+    op.create_table(
+        "route_policies",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("route_guid", sa.String(length=255), nullable=False),
+        sa.Column("source", sa.String(length=320), nullable=False),
+        sa.Column("source_guid", sa.String(length=255), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["route_guid"], ["routes.guid"], name=op.f("fk_route_policies_route_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_route_policies")),
+        sa.UniqueConstraint("guid", name=op.f("uq_route_policies_guid")),
+        sa.UniqueConstraint("route_guid", "source", name=op.f("uq_route_policies_route_guid_source")),
+    )
+    op.create_index(op.f("ix_route_policies_created_at"), "route_policies", ["created_at"], unique=False)
+    op.create_index(op.f("ix_route_policies_source_guid"), "route_policies", ["source_guid"], unique=False)
+    op.create_index(op.f("ix_route_policies_updated_at"), "route_policies", ["updated_at"], unique=False)
     op.create_table(
         "route_shares",
         sa.Column("route_guid", sa.String(length=255), nullable=False),
@@ -781,6 +1043,38 @@ def upgrade() -> None:
     op.create_index(op.f("ix_sidecars_app_guid"), "sidecars", ["app_guid"], unique=False)
     op.create_index(op.f("ix_sidecars_created_at"), "sidecars", ["created_at"], unique=False)
     op.create_index(op.f("ix_sidecars_updated_at"), "sidecars", ["updated_at"], unique=False)
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("sequence_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("name_key", sa.String(length=255), nullable=False),
+        sa.Column("command", sa.Text(), nullable=False),
+        sa.Column("user", sa.String(length=255), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=False),
+        sa.Column("disk_mb", sa.BigInteger(), nullable=False),
+        sa.Column("log_rate", sa.BigInteger(), nullable=False),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=False),
+        sa.Column("failure_reason", sa.Text(), nullable=True),
+        sa.Column("cell_id", sa.String(length=64), nullable=True),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_tasks_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
+        sa.UniqueConstraint("app_guid", "sequence_id", name=op.f("uq_tasks_app_guid_sequence_id")),
+        sa.UniqueConstraint("guid", name=op.f("uq_tasks_guid")),
+    )
+    op.create_index(op.f("ix_tasks_app_guid"), "tasks", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_tasks_created_at"), "tasks", ["created_at"], unique=False)
+    op.create_index(op.f("ix_tasks_droplet_guid"), "tasks", ["droplet_guid"], unique=False)
+    op.create_index("ix_tasks_state", "tasks", ["state", "updated_at"], unique=False)
+    op.create_index(op.f("ix_tasks_updated_at"), "tasks", ["updated_at"], unique=False)
     op.create_table(
         "builds",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
