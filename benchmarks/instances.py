@@ -117,10 +117,7 @@ async def measure(mode: str) -> None:
             return
         engine = LocalEngine(
             settings,
-            choice.mode,
-            cgroups=choice.groups,
-            overlay=choice.overlay,
-            landlock=choice.landlock,
+            choice,
             launcher=launcher,
         )
         # The shell itself, so that the interpreter of the real launcher is not what is measured.

@@ -58,10 +58,7 @@ class Cell:
         self.outbox = Outbox(self.directory / "outbox", self.cell_id)
         self.engine = LocalEngine(
             settings,
-            choice.mode,
-            cgroups=choice.groups,
-            overlay=choice.overlay,
-            landlock=choice.landlock,
+            choice,
             stager=stager,
             launcher=launcher,
         )

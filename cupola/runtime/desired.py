@@ -1,13 +1,15 @@
 """What the database says should run, as a cell is told it. Controller side; a constant number of statements."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Row, select
 
 from cupola.config import Settings
 from cupola.domain import environments, variable_groups
+from cupola.domain import tasks as task_rules
 from cupola.domain.buildpack_names import is_custom
+from cupola.roles import ADMIN
 from cupola.runtime.messages import (
     Desired,
     DesiredDelta,
@@ -20,6 +22,7 @@ from cupola.runtime.messages import (
 from cupola.store import rows, sealed
 from cupola.store.apps import apps, buildpack_caches, processes, revisions, sidecars
 from cupola.store.database import Tx
+from cupola.store.identity import groups_of
 from cupola.store.instances import instances
 from cupola.store.orgs import organizations, spaces
 from cupola.store.platform import buildpacks
@@ -32,13 +35,14 @@ def compute(tx: Tx, settings: Settings, cell_id: str, revision: int) -> Desired:
     """Everything that this cell should have."""
     started = tx.all(select(processes).where(processes.c.state == "STARTED", processes.c.instances > 0))
     waiting = _builds(tx, settings)
-    owners = _Owners(tx, {row.app_guid for row in [*started, *waiting]})
+    asked_to_run = task_rules.wanted(tx)
+    owners = _Owners(tx, {row.app_guid for row in [*started, *waiting, *asked_to_run]})
     asked = select(instances.c.instance_guid).where(instances.c.terminate.is_(True))
     asked = asked.where(instances.c.cell_id == cell_id) if cell_id else asked
     return Desired(
         revision,
         _processes(tx, settings, owners, started),
-        _stagings(tx, settings, owners, waiting),
+        [*_stagings(tx, settings, owners, waiting), *_tasks(tx, settings, owners, asked_to_run)],
         sorted(one for one in tx.scalars(asked) if one),
     )
 
@@ -81,7 +85,7 @@ def _processes(tx: Tx, settings: Settings, owners: _Owners, started: Iterable[Ro
     started = list(started)
     # A process runs its revision, not whatever was assigned to the app since: a crash must not deploy anything.
     pinned = rows.by_guids(tx, revisions, [row.revision_guid for row in started])
-    wanted = [row.droplet_guid for row in [*owners.apps.values(), *pinned.values()]]
+    wanted = [row.droplet_guid for row in [*owners.apps.values(), *pinned.values(), *started]]
     found = rows.by_guids(tx, droplets, wanted)
     group = variable_groups.variables(tx, "running")
     extra: dict[str, list[Mapping[str, Any]]] = {}
@@ -100,7 +104,8 @@ def _processes(tx: Tx, settings: Settings, owners: _Owners, started: Iterable[Ro
             continue
         app = owners.apps[process.app_guid]
         revision = pinned.get(process.revision_guid)
-        droplet = found.get(revision.droplet_guid if revision is not None else app.droplet_guid)
+        own = process.droplet_guid or app.droplet_guid
+        droplet = found.get(revision.droplet_guid if revision is not None else own)
         if droplet is None or droplet.digest is None or app.state != "STARTED":
             continue
         companions = revision.sidecars if revision is not None else extra.get(app.guid, [])
@@ -213,6 +218,7 @@ def _stagings(tx: Tx, settings: Settings, owners: _Owners, waiting: list[Row[Any
             skip_detect=bool(names),
             cache=caches.get((build.app_guid, stack), ""),
             stack=stack,
+            anywhere=any(is_custom(name) for name in names) and ADMIN in groups_of(tx, build.created_by_guid or ""),
         )
         answer.append(_staging(tx, settings, owners, build, group, work))
     return answer
@@ -271,4 +277,43 @@ def _staging(
         tags=environments.log_tags(app, space, organization),
         timeout=settings.staging.timeout_seconds,
         staging=work,
+    )
+
+
+def _tasks(tx: Tx, settings: Settings, owners: _Owners, asked: Sequence[Row[Any]]) -> list[DesiredTask]:
+    if not asked:
+        return []
+    found = rows.by_guids(tx, droplets, [row.droplet_guid for row in asked])
+    group = variable_groups.variables(tx, "running")
+    answer = []
+    for task in asked:
+        droplet = found.get(task.droplet_guid)
+        if droplet is not None and droplet.digest is not None and task.app_guid in owners.apps:
+            answer.append(_task(tx, settings, owners, task, droplet.digest, group))
+    return answer
+
+
+def _task(
+    tx: Tx, settings: Settings, owners: _Owners, task: Row[Any], droplet: str, group: Mapping[str, str]
+) -> DesiredTask:
+    app, space, organization = owners.of(task.app_guid)
+    # The disk shown is the platform's default, not the task's own (reference/app-runtime.md section 2).
+    limits = {"mem": task.memory_mb, "disk": settings.defaults.app_disk_mb}
+    addresses = owners.uris.get(app.guid, [])
+    application = environments.vcap_application(settings, app, space, organization, addresses, limits, task.guid)
+    own = sealed.opened(tx, apps.c.environment, app.environment, {})
+    env = environments.for_process(group, own, application, task.memory_mb)
+    return DesiredTask(
+        guid=task.guid,
+        kind="task",
+        app_guid=app.guid,
+        memory_mb=task.memory_mb,
+        disk_mb=task.disk_mb,
+        log_rate=task.log_rate,
+        droplet=droplet,
+        command=task.command,
+        env={**env, "LANG": "en_US.UTF-8"},
+        user=task.user or "vcap",
+        log_source=f"APP/TASK/{task.name}",
+        tags=environments.log_tags(app, space, organization),
     )

@@ -45,6 +45,7 @@ class StagingPlan:
     """How the builder is started in the directory that was prepared for it."""
 
     argv: list[str]
+    """`@TMP@` stands for the container's /tmp, which has another name where there is no mount namespace."""
     env: dict[str, str]
     """Complete, but for what only the cell knows (CF_INSTANCE_*, MEMORY_LIMIT)."""
     read_only_mounts: list[tuple[Path, str]] = field(default_factory=list)
@@ -67,8 +68,8 @@ class Stager(Protocol):
     def prepare(self, task: DesiredTask, directory: Path) -> StagingPlan:
         """Fill the instance's root directory: app bits, buildpacks, cache, builder."""
 
-    def collect(self, task: DesiredTask, directory: Path, exit_status: int) -> StagingResult | StagingFailure:
-        """Pack droplet and cache into the blob store and read the builder's result."""
+    def collect(self, task: DesiredTask, directory: Path, ended: "Exit") -> StagingResult | StagingFailure:
+        """Pack droplet and cache into the blob store and read the builder's result; `ended` is how the builder ended."""
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,11 +119,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     internal_ip: str = ""
     ports: list[Port] = []
     endpoints: dict[str, str] = {}
-    """By inside port: `tcp:ip:port` or `unix:/path`."""
-    check_host: str = ""
-    """Address for health checks made by the cell."""
-    check_ports: dict[str, int] = {}
-    """By inside port, the port to check at `check_host`."""
+    """By inside port: where router, health checks and ssh connect (cupola/endpoints.py)."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from urllib.parse import urljoin, urlsplit
 
+from cupola.endpoints import dial
 from cupola.runtime.engine import Address
 from cupola.runtime.messages import HealthCheck
 
@@ -15,42 +16,39 @@ _REDIRECTS = 10
 async def check(health: HealthCheck, address: Address) -> str | None:
     """Try once. None: healthy; else what failed, in Cloud Foundry's words. Takes at most the invocation timeout."""
     timeout = max(health.invocation_timeout or 1.0, 1.0)
-    ports = [(int(internal), port) for internal, port in address.check_ports.items()]
-    if health.type == "process" or not ports:
+    if health.type == "process" or not address.endpoints:
         return None
     if health.type == "port":
-        for _internal, port in ports:
-            failure = await _tcp(address.check_host, port, timeout)
+        for port, endpoint in address.endpoints.items():
+            failure = await _tcp(endpoint, f"{address.internal_ip}:{port}", timeout)
             if failure:
                 return failure
         return None
-    port = ports[0][1]
-    return await _http(address.check_host, port, health.endpoint or "/", timeout)
+    port, endpoint = next(iter(address.endpoints.items()))
+    return await _http(endpoint, port, health.endpoint or "/", timeout)
 
 
-async def _tcp(host: str, port: int, seconds: float) -> str | None:
+async def _tcp(endpoint: str, shown: str, seconds: float) -> str | None:
     try:
         async with asyncio.timeout(seconds):
-            _reader, writer = await asyncio.open_connection(host, port)
+            made = await dial(endpoint)
     except TimeoutError:
-        return f"failed to make TCP connection to {host}:{port}: timed out after {seconds:.2f} seconds"
+        return f"failed to make TCP connection to {shown}: timed out after {seconds:.2f} seconds"
     except OSError:
-        return f"failed to make TCP connection to {host}:{port}: connection refused"
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+        return f"failed to make TCP connection to {shown}: connection refused"
+    made.close()
     return None
 
 
-async def _http(host: str, port: int, path: str, seconds: float) -> str | None:
+async def _http(endpoint: str, port: str, path: str, seconds: float) -> str | None:
     start = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(seconds):
             for _ in range(_REDIRECTS):
-                status, location = await _get(host, port, path)
+                status, location = await _get(endpoint, port, path)
                 if status not in (301, 302, 303, 307, 308) or not location:
                     break
-                target = urlsplit(urljoin(f"http://{host}:{port}{path}", location))
+                target = urlsplit(urljoin(f"http://localhost:{port}{path}", location))
                 path = (target.path or "/") + (f"?{target.query}" if target.query else "")
     except TimeoutError:
         return f"failed to make HTTP request to '{path}' on port {port}: timed out after {seconds:.2f} seconds"
@@ -63,11 +61,11 @@ async def _http(host: str, port: int, path: str, seconds: float) -> str | None:
     return f"failed to make HTTP request to '{path}' on port {port}: received status code {status} in {took:.0f}ms"
 
 
-async def _get(host: str, port: int, path: str) -> tuple[int, str]:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _get(endpoint: str, port: str, path: str) -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection(sock=await dial(endpoint))
     try:
         writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: diego-healthcheck\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: diego-healthcheck\r\n"
             "X-Forwarded-Proto: https\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

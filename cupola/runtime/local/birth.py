@@ -4,7 +4,8 @@
 droplet to overlay, or empty), `uid` (base of its user range in mode `root`, its user in mode `process` as root, else
 -1), `hostname`, `binds` ([host, inside] read-only), `readable` and `writable` (Landlock), `confine` (whether Landlock and
 seccomp hold it), `search` (whether it needs to pass through directories of the platform's user), `cgroups` (paths of
-cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds).
+cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds),
+`network` (network.prepare; none: the host's).
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import resource
 import signal
 from typing import Any
 
-from cupola.runtime.local import init, kernel, stack
+from cupola.runtime.local import init, kernel, network, stack
+from cupola.runtime.local.ingress import Ingress
 
 __all__ = ["make"]
 
@@ -34,8 +36,11 @@ def make(launch: dict[str, Any], directory: str, configuration: dict[str, Any], 
     outputs = [_outputs(program) for program in launch["programs"]]
     joins = [os.open(path, os.O_WRONLY) for path in launch["cgroups"]]
     owner = -1
+    ingress = None
     if namespaced:
         owner = _namespaces(launch, mode, configuration)
+        if launch["network"] is not None:
+            ingress = Ingress(*network.prepare(launch["network"], directory))
     read_end, write_end = os.pipe()
     init_pid = os.fork()
     if init_pid == 0:
@@ -50,7 +55,7 @@ def make(launch: dict[str, Any], directory: str, configuration: dict[str, Any], 
         except BaseException as error:
             os.write(write_end, f"{error}".encode()[:4000])
             os._exit(1)
-        init.run(launch, outputs, joins, exit_descriptor, record, write_end, _confine(launch, mode))
+        init.run(launch, outputs, joins, exit_descriptor, record, write_end, _confine(launch, mode), ingress)
     os.close(write_end)
     error_text = b""
     while part := os.read(read_end, 4096):
@@ -70,6 +75,8 @@ def _outputs(program: dict[str, Any]) -> tuple[int, int]:
 
 def _namespaces(launch: dict[str, Any], mode: str, configuration: dict[str, Any]) -> int:
     flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+    if launch["network"] is not None:
+        flags |= kernel.CLONE_NEWNET
     owner = -1
     if mode == "root":
         owner = _user_namespace(launch["uid"])

@@ -22,11 +22,14 @@ from cupola.runtime.engine import (
     Usage,
 )
 from cupola.runtime.local import droplets, launch, measure, record
-from cupola.runtime.local.cgroups import Cgroups, Group
+from cupola.runtime.local.cgroups import Group
+from cupola.runtime.local.egress import Egress
 from cupola.runtime.local.forks import Forks
 from cupola.runtime.local.output import Output, RateLimit
 from cupola.runtime.local.ports import NoPort, Ports
+from cupola.runtime.local.probe import Choice
 from cupola.runtime.local.record import Record
+from cupola.runtime.local.resolver import Resolver
 
 __all__ = ["LocalEngine"]
 
@@ -55,32 +58,33 @@ class _Live:
 
 
 class LocalEngine:
-    """Implements `Engine`. `mode` is what `probe.choose` found; `stager` may be missing where nothing is staged."""
+    """Implements `Engine`. `choice` is what `probe.choose` found; `stager` may be missing where nothing is staged."""
 
     def __init__(
         self,
         settings: Settings,
-        mode: str,
+        choice: Choice,
         *,
-        cgroups: Cgroups | None = None,
-        overlay: bool = True,
-        landlock: bool = True,
         stager: Stager | None = None,
         launcher: Path | None = None,
     ) -> None:
-        self.mode = mode
+        self.mode = mode = choice.mode
         self._settings = settings
         self._root = settings.data_dir / "cell"
         self._instances = self._root / "instances"
-        self._cgroups = cgroups
+        self._cgroups = choice.groups
         self._blobs = LocalStore(settings.data_dir / "blobs")
         self._stager = stager
-        self._overlay = overlay and mode in ("root", "rootless")
-        self._plan = launch.Launcher(settings, mode, self._root, landlock=landlock, launcher=launcher)
+        self._overlay = choice.overlay and mode in ("root", "rootless")
+        self._plan = launch.Launcher(
+            settings, mode, self._root, landlock=choice.landlock, own_network=choice.own_network, launcher=launcher
+        )
         owner = launch.VCAP if mode == "root" else -1
         self._droplets = droplets.Droplets(self._root / "droplets", owner)
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._ports = Ports(settings.runtime.port_range)
+        domains = [] if settings.platform.system_domain else [settings.apps_domain]
+        self._egress = Egress(Resolver(domains)) if choice.own_network else None
         self._forks: Forks | None = None
         self._live: dict[str, _Live] = {}
         self._observer: Observer | None = None
@@ -98,6 +102,7 @@ class LocalEngine:
         for directory in sorted(self._instances.iterdir()):
             live = self._adopt(directory)
             if live is not None:
+                await self._lead_out(live)
                 adopted.append((live.container, live.entry.address))
         self._measuring = asyncio.create_task(self._measure())
         return adopted
@@ -160,7 +165,7 @@ class LocalEngine:
         assert self._forks is not None
         lower = await self._unpack(container, progress)
         layout: Literal["overlay", "copy"] = "overlay" if lower is not None and self._overlay else "copy"
-        address = launch.address(container, claimed[0])
+        address = launch.address(container, claimed[0], directory if self._egress is not None else None)
         entry = Record(
             container=container, address=address, slot=claimed[0], claimed=claimed, mode=self.mode, layout=layout
         )
@@ -171,7 +176,24 @@ class LocalEngine:
         live = _Live(entry, directory, pid, descriptor, group)
         self._live[container.guid] = live
         self._watch(live)
+        await self._lead_out(live)
         return address
+
+    async def _lead_out(self, live: _Live) -> None:
+        """Serve the connections that the instance makes."""
+        if self._egress is None:
+            return
+        try:
+            address = live.entry.address
+            await self._egress.attach(live.container.guid, str(live.directory), address.internal_ip)
+            if self._settings.runtime.direct_ports:
+                for port in address.ports:
+                    listen = self._settings.platform.listen
+                    endpoint = address.endpoints[str(port.internal)]
+                    await self._egress.listen(live.container.guid, listen, port.external, endpoint)
+        except OSError:
+            # It ended before it could be asked for its sockets, which the watch on its process tells.
+            self._egress.detach(live.container.guid)
 
     def _write(self, entry: Record, directory: Path, lower: Path | None, group: Group | None) -> None:
         """All files of the record; container.json last, which makes it one."""
@@ -234,6 +256,8 @@ class LocalEngine:
         if live.group is not None:
             live.out_of_memory = live.out_of_memory or live.group.out_of_memory()
             live.group.kill()
+        if self._egress is not None:
+            self._egress.detach(live.container.guid)
         for output in live.outputs:
             output.finish()
         live.outputs.clear()
@@ -256,7 +280,7 @@ class LocalEngine:
             return result
         files = live.directory / "files"
         try:
-            collected = await asyncio.to_thread(self._stager.collect, live.container.task, files, result.status)
+            collected = await asyncio.to_thread(self._stager.collect, live.container.task, files, result)
         except Exception as error:
             collected = StagingFailure("StagingError", f"cannot collect the result of staging: {error}")
         failed = isinstance(collected, StagingFailure)
@@ -375,6 +399,8 @@ class LocalEngine:
                 loop.remove_reader(live.descriptor)
                 os.close(live.descriptor)
                 live.descriptor = -1
+        if self._egress is not None:
+            self._egress.close()
         if self._forks is not None:
             await self._forks.close()
         self._ports.close()

@@ -1,4 +1,5 @@
-"""The init of an instance: starts its programs, reaps orphans, forwards SIGTERM, and writes how it ended.
+"""The init of an instance: starts its programs, reaps orphans, forwards SIGTERM, hands out connections, and writes
+how it ended.
 
     SIGTERM     ends the instance: SIGTERM to each program, after the grace SIGKILL to everything
     SIGINT      the same without a grace
@@ -10,11 +11,15 @@ The exit record (file `exit.new`) is JSON: `statuses` ([index of the program, st
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+from cupola.runtime.local import kernel
+from cupola.runtime.local.ingress import Ingress
 
 __all__ = ["Confine", "run"]
 
@@ -30,6 +35,7 @@ def run(
     record: int,
     report: int,
     confine: Confine,
+    ingress: Ingress | None = None,
 ) -> NoReturn:
     """Start the programs, tell `report` (nothing: all is well), and stay until all have ended. Never returns."""
     status = 1
@@ -38,8 +44,8 @@ def run(
         for number in (signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         pids = _start_all(launch, outputs, joins, report, confine)
-        _detach(exit_descriptor, record, outputs)
-        _Watch(launch, pids).until_empty(exit_descriptor)
+        _detach({exit_descriptor, record, *_numbers(outputs), *(ingress.descriptors() if ingress else ())})
+        _Watch(launch, pids, ingress).until_empty(exit_descriptor)
         status = 0
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -85,8 +91,11 @@ def _exec(program: dict[str, Any], out: int, err: int, joins: list[int], report:
         os._exit(4)
 
 
-def _detach(exit_descriptor: int, record: int, outputs: list[tuple[int, int]]) -> None:
-    keep = {exit_descriptor, record, *(descriptor for pair in outputs for descriptor in pair)}
+def _numbers(outputs: list[tuple[int, int]]) -> list[int]:
+    return [descriptor for pair in outputs for descriptor in pair]
+
+
+def _detach(keep: set[int]) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -99,7 +108,9 @@ def _detach(exit_descriptor: int, record: int, outputs: list[tuple[int, int]]) -
 class _Watch:
     """The programs of this instance and how they ended."""
 
-    def __init__(self, launch: dict[str, Any], pids: list[int]) -> None:
+    def __init__(self, launch: dict[str, Any], pids: list[int], ingress: Ingress | None) -> None:
+        self.ingress = ingress
+        self.signals = kernel.signal_descriptor(_SIGNALS) if ingress else -1
         self.grace = float(launch["grace"])
         self.pids = {pid: index for index, pid in enumerate(pids)}
         self.statuses: list[tuple[int, int]] = []
@@ -109,7 +120,7 @@ class _Watch:
     def until_empty(self, exit_descriptor: int) -> None:
         while self.pids:
             wait = 3600.0 if self.deadline is None else max(self.deadline - time.monotonic(), 0)
-            found = signal.sigtimedwait(_SIGNALS, wait)
+            found = self._next_signal(wait)
             if found is None:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     self._kill()
@@ -122,6 +133,15 @@ class _Watch:
         os.ftruncate(exit_descriptor, 0)
         os.pwrite(exit_descriptor, record, 0)
         _kill_descendants()
+
+    def _next_signal(self, seconds: float) -> signal.struct_siginfo | None:
+        if self.ingress is None:
+            return signal.sigtimedwait(_SIGNALS, seconds)
+        listener = self.ingress.listener.fileno()
+        readable, _, _ = select.select([self.signals, listener], [], [], seconds)
+        if listener in readable:
+            self.ingress.ready()
+        return signal.sigtimedwait(_SIGNALS, 0)
 
     def _end(self, grace: float) -> None:
         due = time.monotonic() + grace

@@ -40,6 +40,7 @@ __all__ = [
     "seccomp_deny",
     "set_host_name",
     "setns",
+    "signal_descriptor",
     "subreaper",
     "umount",
     "unshare",
@@ -115,6 +116,13 @@ def idmapped_clone(source: str, target: str, user_namespace: int) -> None:
         _syscall("move_mount", _MOVE_MOUNT, tree, empty, -100, ctypes.c_char_p(os.fsencode(target)), 0x4)
     finally:
         os.close(tree)
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """A descriptor that is readable while one of these (blocked) signals is pending: signalfd(2)."""
+    mask = sum(1 << (number - 1) for number in numbers)
+    data = ctypes.create_string_buffer(struct.pack("=Q", mask) + bytes(120))
+    return _check(_libc.signalfd(-1, data, os.O_CLOEXEC), "signalfd")
 
 
 def set_host_name(name: str) -> None:

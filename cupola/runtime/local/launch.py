@@ -9,7 +9,7 @@ from typing import Any
 import cupola
 from cupola.config import Settings
 from cupola.runtime.engine import Address, Container, Program, StagingPlan
-from cupola.runtime.local import droplets, stack
+from cupola.runtime.local import droplets, network, stack
 from cupola.runtime.local.record import Record
 from cupola.runtime.messages import Port
 
@@ -22,19 +22,24 @@ _HOST = "127.0.0.1"
 _MIB = 1024 * 1024
 
 
-def address(container: Container, slot: int) -> Address:
-    """Where a container on the host's network is reached: its first port is the allotted one, others are what they are."""
+def address(container: Container, slot: int, directory: Path | None) -> Address:
+    """Where a container is reached. With a network of its own, by the ingress in its record `directory`.
+
+    On the host's network its first port is the allotted one, others are what they are.
+    """
+    own = network.internal_address(slot) if directory is not None else _HOST
     if container.kind != "process" or not container.ports:
-        return Address(host=_HOST, internal_ip=_HOST)
+        return Address(host=_HOST, internal_ip=own)
     outside = [slot, *container.ports[1:]]
     pairs = list(zip(container.ports, outside, strict=True))
     return Address(
         host=_HOST,
-        internal_ip=_HOST,
+        internal_ip=own,
         ports=[Port(internal, external) for internal, external in pairs],
-        endpoints={str(internal): f"tcp:{_HOST}:{external}" for internal, external in pairs},
-        check_host=_HOST,
-        check_ports={str(internal): external for internal, external in pairs},
+        endpoints={
+            str(internal): f"unix:{directory / network.INGRESS}:{internal}" if directory else f"tcp:{_HOST}:{external}"
+            for internal, external in pairs
+        },
     )
 
 
@@ -42,9 +47,17 @@ class Launcher:
     """Knows what is the same for every instance of this cell: interpreter, launcher program, readable places."""
 
     def __init__(
-        self, settings: Settings, mode: str, root: Path, *, landlock: bool, launcher: Path | None = None
+        self,
+        settings: Settings,
+        mode: str,
+        root: Path,
+        *,
+        landlock: bool,
+        own_network: bool,
+        launcher: Path | None = None,
     ) -> None:
         self._settings = settings
+        self._own_network = own_network
         self._mode = mode
         self._root = root
         self._landlock = landlock
@@ -63,7 +76,7 @@ class Launcher:
         etc, scratch = self._root / "etc", self._root / "scratch"
         if self._namespaced:
             droplets.remove_tree(etc) if etc.exists() else None
-            stack.build_etc(str(etc))
+            stack.build_etc(str(etc), network.GATEWAY if self._own_network else "")
             scratch.mkdir(mode=0o755, exist_ok=True)
         shared = [path for path in self._shared if os.path.isdir(path)]
         return {
@@ -133,12 +146,22 @@ class Launcher:
             "limits": self._limits(container),
             "programs": programs,
             "grace": self._settings.runtime.graceful_stop_seconds,
+            "network": self._network(entry),
             "shm_bytes": max(container.memory_mb * _MIB // 2, 64 * 1024),
         }
         text = json.dumps(launch)
         descriptor = os.open(directory / "launch.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def _network(self, entry: Record) -> dict[str, Any] | None:
+        if not self._own_network:
+            return None
+        # The platform is where it is outside, so that an app reaches others, and the API, at the addresses it knows.
+        forwards = {self._settings.platform.port}
+        if entry.container.kind == "staging":
+            forwards |= _loopback_ports(self._settings.staging.allow)
+        return {"address": network.internal_address(entry.slot), "forwards": sorted(forwards)}
 
     def _make_places(self, inside: list[str]) -> None:
         """Empty files in the shared /etc, on which what a staging inherits can be mounted."""
@@ -207,8 +230,9 @@ class Launcher:
             env["MEMORY_LIMIT"] = f"{program.memory_mb}m"
         env["CUPOLA_PYTHON"] = self._python
         if plan is not None:
-            return plan.argv, env
-        return [self._python, "-S", str(self._launcher), f"{home}/app", program.command, ""], env
+            return [part.replace("@TMP@", tmp) for part in plan.argv], env
+        # Isolated: an app's PYTHONPATH or PYTHONHOME is for the app, not for the launcher.
+        return [self._python, "-I", "-S", str(self._launcher), f"{home}/app", program.command, ""], env
 
 
 def _instance_variables(entry: Record) -> dict[str, str]:
@@ -230,17 +254,28 @@ def _instance_variables(entry: Record) -> dict[str, str]:
     }
     ports = entry.address.ports
     if ports:
-        first = str(ports[0].external)
+        outside = f"{ports[0].external}"
+        inside = f"{ports[0].internal}" if entry.address.internal_ip != entry.address.host else outside
         listed = [{"external": port.external, "internal": port.internal} for port in ports]
         variables |= {
-            "CF_INSTANCE_PORT": first,
-            "CF_INSTANCE_ADDR": f"{entry.address.host}:{first}",
+            "CF_INSTANCE_PORT": outside,
+            "CF_INSTANCE_ADDR": f"{entry.address.host}:{outside}",
             "CF_INSTANCE_PORTS": json.dumps(listed),
-            "PORT": first,
-            "VCAP_APP_PORT": first,
+            "PORT": inside,
+            "VCAP_APP_PORT": inside,
             "VCAP_APP_HOST": "0.0.0.0",  # noqa: S104 - the documented value
         }
     return variables
+
+
+def _loopback_ports(allowed: list[str]) -> set[int]:
+    """Ports of entries such as `127.0.0.1:3128` or `localhost:3128`."""
+    found = set()
+    for entry in allowed:
+        host, _, port = entry.rpartition(":")
+        if host in (_HOST, "localhost") and port.isdigit() and 0 < int(port) < 65536:
+            found.add(int(port))
+    return found
 
 
 def _open_to_all(path: str) -> bool:

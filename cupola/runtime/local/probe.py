@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from cupola.runtime.engine import EngineError
-from cupola.runtime.local import cgroups, droplets, kernel
+from cupola.runtime.local import cgroups, droplets, kernel, network
 
 __all__ = ["Choice", "Finding", "choose", "platform_id", "report", "try_mode"]
 
@@ -41,6 +41,7 @@ class Choice:
     overlay: bool
     landlock: bool
     groups: cgroups.Cgroups | None
+    own_network: bool = False
     weaker: tuple[str, ...] = ()
 
 
@@ -49,26 +50,26 @@ def platform_id(data_dir: Path) -> str:
     return hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
 
 
-def try_mode(mode: Mode, overlay: bool, directory: Path, rootfs: str = "") -> str:
+def try_mode(mode: Mode, overlay: bool, directory: Path, rootfs: str = "", *, own_network: bool = False) -> str:
     """Run `true` in an instance of this mode, below `directory`. Returns what failed, or an empty string."""
     base = directory / f"probe-{mode}-{os.getpid()}"
     if base.exists():
         droplets.remove_tree(base)
     base.mkdir(parents=True, mode=0o700)
     try:
-        return _try(mode, overlay, base, rootfs)
+        return _try(mode, overlay, base, rootfs, own_network)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return str(error)
     finally:
         droplets.remove_tree(base)
 
 
-def _try(mode: Mode, overlay: bool, base: Path, rootfs: str) -> str:
+def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool) -> str:
     etc, scratch, record = base / "etc", base / "scratch", base / "trial"
     for path in (etc, scratch, record):
         path.mkdir()
     configuration = {"mode": mode, "etc": str(etc), "scratch": str(scratch), "rootfs": rootfs, "read_only": []}
-    _write_trial(mode, overlay, record)
+    _write_trial(mode, overlay, record, own_network)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [
         sys.executable,
@@ -103,7 +104,7 @@ def _try(mode: Mode, overlay: bool, base: Path, rootfs: str) -> str:
                 process.wait()
 
 
-def _write_trial(mode: Mode, overlay: bool, record: Path) -> None:
+def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool) -> None:
     files = record / "files"
     for name in ("home/vcap/app", "tmp", "upper", "work", "lower/app"):
         (files / name).mkdir(parents=True)
@@ -126,6 +127,7 @@ def _write_trial(mode: Mode, overlay: bool, record: Path) -> None:
         "binds": [], "readable": ["/usr", "/bin", "/lib", "/lib64", "/proc"], "writable": [str(record), "/dev"],
         "confine": mode != "none", "landlock": mode == "process" and kernel.landlock_abi() > 0, "search": False,
         "cgroups": [], "limits": {}, "programs": [program], "grace": 1, "shm_bytes": 65536,
+        "network": {"address": network.internal_address(0), "forwards": []} if own_network else None,
     }  # fmt: skip
     (record / "launch.json").write_text(json.dumps(launch))
 
@@ -162,14 +164,17 @@ def choose(isolation: str, data_dir: Path, rootfs: str = "") -> Choice:
         for overlay in (True, False):
             failure = try_mode(mode, overlay, directory, rootfs)
             if not failure:
-                return Choice(mode, overlay, landlock, groups, tuple(weaker))
+                no_network = try_mode(mode, overlay, directory, rootfs, own_network=True)
+                if no_network:
+                    weaker.append(f"a network of its own: {no_network}")
+                return Choice(mode, overlay, landlock, groups, not no_network, tuple(weaker))
             weaker.append(f"{mode}{' with overlay' if overlay else ''}: {failure}")
     if isolation == "none":
         return Choice("none", False, False, None)
     if isolation in ("auto", "process") and (landlock or is_root):
         failure = try_mode("process", False, directory)
         if not failure:
-            return Choice("process", False, landlock, groups, tuple(weaker))
+            return Choice("process", False, landlock, groups, weaker=tuple(weaker))
         weaker.append(f"process: {failure}")
     elif isolation in ("auto", "process"):
         weaker.append("process: this kernel has no Landlock, and we are not root")
@@ -186,6 +191,7 @@ def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
     mode: Mode = "root" if is_root else "rootless"
     overlay_failure = try_mode(mode, True, directory, rootfs)
     mode_failure = try_mode(mode, False, directory, rootfs) if overlay_failure else ""
+    network_failure = mode_failure or try_mode(mode, not overlay_failure, directory, rootfs, own_network=True)
     groups = cgroups.find(platform_id(data_dir))
     abi = kernel.landlock_abi()
     findings = [
@@ -230,9 +236,15 @@ def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
         ),
         Finding(
             "network namespace",
+            not network_failure,
+            f"instances use the host's network and can reach its local services ({network_failure})",
+            "load the kernel modules nf_tables, nf_nat and nf_conntrack" if not mode_failure else _namespace_remedy(),
+        ),
+        Finding(
+            "security groups",
             False,
-            "instances use the host's network: security groups are not enforced and apps can reach local services",
-            "none in this version; run untrusted apps on a machine of their own",
+            "security groups, network policies and isolation segments are stored, and not enforced by this engine yet",
+            "none in this version; run untrusted apps on a network of their own",
         ),
         Finding(
             "disk quota by the kernel",

@@ -22,8 +22,11 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def build_etc(target: str) -> None:
-    """Fill `target` with the instances' /etc: chosen files of the host, and users, groups, hosts of our own."""
+def build_etc(target: str, name_server: str) -> None:
+    """Fill `target` with the instances' /etc: chosen files of the host, and users, groups, hosts of our own.
+
+    Names are asked of `name_server`, or where it is empty as the host does.
+    """
     os.makedirs(target, exist_ok=True)
     names = [*ETC, *(name for name in os.listdir("/etc") if name.startswith("java-"))]
     for name in names:
@@ -39,7 +42,7 @@ def build_etc(target: str) -> None:
     _write(target, "passwd", _USERS)
     _write(target, "group", _GROUPS)
     _write(target, "hosts", _read("/etc/hosts") or "127.0.0.1 localhost\n::1 localhost\n")
-    _write(target, "resolv.conf", _read("/etc/resolv.conf"))
+    _write(target, "resolv.conf", f"nameserver {name_server}\n" if name_server else _read("/etc/resolv.conf"))
     os.makedirs(os.path.join(target, "cf-service-bindings"), exist_ok=True)
 
 
