@@ -84,7 +84,8 @@ def test_admins_succeed_as_the_contract_says(observed: Table) -> None:
     wrong = []
     for key, cells in observed.items():
         found, status = entry(key), cells["admin"]
-        success = [str(one) for one in found["responses"]["success"]] if found else ["200", "201", "202", "204"]
+        known = found["responses"]["success"] if found else None
+        success = [str(one) for one in known or (200, 201, 202, 204)]
         if status not in success:
             wrong.append(f"{key} | admin | {status}")
     assert "\n".join(unexplained(wrong)) == ""
