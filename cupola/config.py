@@ -176,6 +176,8 @@ class Defaults(_Section):
     instance_file_descriptors: int = 16384
     health_check_timeout_seconds: int = 60
     health_check_timeout_max_seconds: int = 180
+    deployments: bool = True
+    """Whether deployments can be created; off, apps are still restarted and those in progress go on."""
     stack: str = "cflinuxfs4"
     organization: str = "cupola"
     space: str = "dev"

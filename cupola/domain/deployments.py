@@ -94,6 +94,13 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any]) ->
 
     `body` as POST /v3/deployments takes it. A stopped app is simply started. Raises 403, 422.
     """
+    if not settings.defaults.deployments:
+        raise CloudError(
+            390014,
+            "CF-DeploymentsDisabled",
+            403,
+            "Deployments cannot be created because the operator switched them off (defaults.deployments)",
+        )
     app = _usable_app(tx, actor, body["relationships"]["app"]["data"]["guid"])
     options = {name: value for name, value in (body.get("options") or {}).items() if value is not None}
     steps = options.pop("canary", {}).get("steps")

@@ -502,3 +502,14 @@ def test_a_quota_refuses_what_would_not_fit_beside_the_old_instances(site: Site)
     made = site.deploy()
     site.settle()
     assert site.reason(made) == "DEPLOYED"
+
+
+def test_an_operator_can_switch_deployments_off(site: Site) -> None:
+    site.start()
+    running = site.deploy()
+    site.cloud.settings.defaults.deployments = False
+    status, code, detail = site.problem()
+    assert (status, code) == (403, 390014)
+    assert "defaults.deployments" in detail
+    site.settle()
+    assert site.reason(running) == "DEPLOYED"
