@@ -333,14 +333,17 @@ def nested(kind: type[M], *, required: bool = False, nullable: bool = False, not
     """A message within a message; its problems begin with this field's label. Missing reads as an empty message."""
 
     def problems(value: Any, label: str) -> Iterator[str]:
+        # Upstream's wording for relationships differs from that of other objects (behaviours.md section 1).
+        relationships = label == "Relationships"
         if not isinstance(value, dict):
-            # Upstream's wording for relationships differs from that of other objects (behaviours.md section 1).
-            relationships = label == "Relationships"
             yield (
                 f"{label} 'relationships' is not an object"
                 if relationships
                 else f"{label} {not_object or 'must be an object'}"
             )
+            return
+        if relationships and not value:
+            yield f"{label} 'relationships' must include one or more valid relationships"
             return
         for problem in kind(value).problems():
             yield f"{label} {problem}"

@@ -1,8 +1,11 @@
 """Organizations and spaces over HTTP: the lists, the words of errors, who may what."""
 
+from typing import Any
+
 import pytest
 
 from tests.api.conftest import Cloud
+from tests.api.work import finished
 
 
 def test_a_space_is_created_shown_renamed_and_listed(cloud: Cloud) -> None:
@@ -22,7 +25,7 @@ def test_messages_come_as_one_error_in_order(cloud: Cloud) -> None:
     assert cloud.admin.problem("POST", "/v3/spaces", {"nam": "x"}) == (
         422,
         10008,
-        "Unknown field(s): 'nam', Name must be a string, Relationships 'relationships' is not an object",
+        "Unknown field(s): 'nam', Name can't be blank, Relationships 'relationships' is not an object",
     )
     body = {"name": "x", "relationships": {"organization": {"data": {}}}}
     structured = (
@@ -158,3 +161,100 @@ def test_the_request_id_of_the_client_is_kept(cloud: Cloud) -> None:
     assert answer.headers["X-VCAP-Request-ID"].startswith("mine::")
     assert cloud.admin.problem("GET", "/v3/nothing") == (404, 10000, "Unknown request")
     assert cloud.admin.problem("POST", "/v3/spaces", content=b"{")[:2] == (400, 1001)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"name": ""}, "Name can't be blank"),
+        ({"name": "  "}, "Name can't be blank"),
+        ({"name": 1}, "Name must be a string"),
+        ({"name": "x" * 256}, "Name is too long (maximum is 255 characters)"),
+        ({"name": "a\x07"}, "Name must not contain escaped characters"),
+        ({"suspended": "no"}, "Suspended must be a boolean"),
+        ({"relationships": {}}, "Relationships 'relationships' must include one or more valid relationships"),
+        (
+            {"relationships": {"organization": {"data": {"guid": "nope"}}}},
+            "Invalid organization. Ensure the organization exists and you have access to it.",
+        ),
+    ],
+)
+def test_what_a_space_may_be(cloud: Cloud, body: dict[str, Any], detail: str) -> None:
+    whole = {"name": "dev", "relationships": {"organization": {"data": {"guid": cloud.org()["guid"]}}}}
+    assert cloud.admin.problem("POST", "/v3/spaces", {**whole, **body}) == (422, 10008, detail)
+
+
+def test_names_are_any_printable_text_without_blanks_around(cloud: Cloud) -> None:
+    space = cloud.space("  Ünïcode, späces & 'quotes'  ")
+    assert space["name"] == "Ünïcode, späces & 'quotes'"
+    found = cloud.admin.ok("GET", "/v3/spaces", params={"names": "ünïcode%2C späces & 'quotes'"})["resources"]
+    assert [one["guid"] for one in found] == [space["guid"]]
+
+
+def test_a_name_that_is_taken_on_renaming(cloud: Cloud) -> None:
+    org = cloud.org("acme")["guid"]
+    cloud.space("dev", org)
+    other = cloud.space("prod", org)["guid"]
+    assert cloud.admin.problem("PATCH", f"/v3/spaces/{other}", {"name": "Dev"})[2] == (
+        "Organization 'acme' already contains a space with name 'Dev'."
+    )
+    assert cloud.admin.ok("PATCH", f"/v3/spaces/{other}", {"name": "PROD"})["name"] == "PROD"
+
+
+def test_a_space_as_it_is_shown(cloud: Cloud) -> None:
+    org = cloud.org("acme")
+    space = cloud.space("dev", org["guid"])
+    url, path = cloud.settings.api_url, f"/v3/spaces/{space['guid']}"
+    assert space["relationships"] == {"organization": {"data": {"guid": org["guid"]}}, "quota": {"data": None}}
+    assert space["links"] == {
+        "self": {"href": url + path},
+        "organization": {"href": f"{url}/v3/organizations/{org['guid']}"},
+        "features": {"href": f"{url}{path}/features"},
+        "apply_manifest": {"href": f"{url}{path}/actions/apply_manifest", "method": "POST"},
+    }
+    for include in ("org", "organization"):
+        assert cloud.admin.ok("GET", f"{path}?include={include}")["included"]["organizations"][0]["name"] == "acme"
+    assert cloud.admin.problem("GET", f"{path}?include=apps")[:2] == (400, 10005)
+    assert cloud.admin.problem("GET", f"{path}?size=1")[:2] == (400, 10005)
+
+
+def test_who_makes_suspends_and_deletes_spaces(cloud: Cloud) -> None:
+    org = cloud.org()["guid"]
+    manager, member = cloud.user(organization_manager=org), cloud.user(organization_user=org)
+    body = {"name": "dev", "relationships": {"organization": {"data": {"guid": org}}}}
+    hidden = "Invalid organization. Ensure the organization exists and you have access to it."
+    assert cloud.user().problem("POST", "/v3/spaces", body) == (422, 10008, hidden)
+    assert member.problem("POST", "/v3/spaces", body)[:2] == (403, 10003)
+    space = manager.ok("POST", "/v3/spaces", {**body, "suspended": True}, 201)
+    assert space["suspended"] is True
+    path = f"/v3/spaces/{space['guid']}"
+    space_manager = cloud.user(space_manager=space["guid"], organization_user=org)
+    assert space_manager.problem("PATCH", path, {"name": "x"}) == (403, 10019, "The space is suspended")
+    assert manager.ok("PATCH", path, {"suspended": False})["suspended"] is False
+    # Managers of the space change its name, not whether it is suspended.
+    assert space_manager.ok("PATCH", path, {"name": "x"})["name"] == "x"
+    for suspended in (True, False):
+        assert space_manager.problem("PATCH", path, {"suspended": suspended})[:2] == (403, 10003)
+    assert space_manager.problem("DELETE", path)[:2] == (403, 10003)
+    cloud.admin.ok("PATCH", f"/v3/organizations/{org}", {"suspended": True})
+    assert manager.problem("POST", "/v3/spaces", {**body, "name": "y"})[:2] == (403, 10017)
+    assert manager.problem("DELETE", path)[:2] == (403, 10017)
+    cloud.admin.ok("PATCH", f"/v3/organizations/{org}", {"suspended": None})
+    assert manager.delete(path).status_code == 202
+
+
+def test_what_was_done_to_a_space_is_in_the_events(cloud: Cloud) -> None:
+    org = cloud.org()["guid"]
+    space = cloud.space("dev", org)["guid"]
+    cloud.admin.ok("PATCH", f"/v3/spaces/{space}", {"name": "prod"})
+    job = finished(cloud, cloud.admin, "DELETE", f"/v3/spaces/{space}")
+    assert (job["operation"], job["state"], job["errors"]) == ("space.delete", "COMPLETE", [])
+    assert cloud.admin.problem("GET", f"/v3/spaces/{space}") == (404, 10010, "Space not found")
+    events = cloud.admin.ok("GET", f"/v3/audit_events?target_guids={space}")["resources"]
+    assert [event["type"] for event in events] == [
+        "audit.space.create",
+        "audit.space.update",
+        "audit.space.delete-request",
+    ]
+    assert [event["data"]["request"].get("name") for event in events] == ["dev", "prod", None]
+    assert {event["organization"]["guid"] for event in events} == {org}
