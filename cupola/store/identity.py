@@ -218,9 +218,10 @@ login_sessions = Table(
     Column("digest", String(64), primary_key=True),
     Column("user_guid", String(255), nullable=False, index=True),
     Column("auth_time", BigInteger, nullable=False),
+    Column("pending", Json),
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
-"""Browsers that are logged in."""
+"""Browsers that are logged in; `pending` is what the consent page asks at the moment."""
 
 revocations = Table(
     "revocations",

@@ -1,4 +1,5 @@
-"""Which client is asking: HTTP basic, form fields, or none where a public client proves itself by PKCE (RFC 7636)."""
+"""Which client is asking: HTTP basic, form fields, a signed assertion (RFC 7523), or none where a public client proves
+itself by PKCE (RFC 7636)."""
 
 import base64
 import binascii
@@ -10,8 +11,9 @@ from starlette.requests import Request
 
 from cupola.store import identity as tables
 from cupola.uaa import audit
+from cupola.uaa.assertions import CLIENT_ASSERTION, client_of, prove_client
 from cupola.uaa.issue import Client
-from cupola.uaa.problems import Problem, bad_client
+from cupola.uaa.problems import Problem, bad_client, bad_request
 from cupola.uaa.service import Identity
 
 __all__ = ["authenticate", "find_row"]
@@ -19,6 +21,8 @@ __all__ = ["authenticate", "find_row"]
 
 async def authenticate(identity: Identity, request: Request, form: dict[str, str], *, public: bool = False) -> Client:
     """The client of a request; `public`: one without a secret will do if it may. Raises 401."""
+    if form.get("client_assertion"):
+        return await _by_assertion(identity, request, form)
     client_id, secret = _credentials(request, form)
     row = await find_row(identity, client_id)
     if secret is None:
@@ -36,6 +40,27 @@ async def authenticate(identity: Identity, request: Request, form: dict[str, str
             await identity.write(lambda tx: audit.record(tx, "ClientAuthenticationFailure", source))
         raise bad_client()
     return identity.issuer.client(row, "empty" if not secret else "secret")
+
+
+async def _by_assertion(identity: Identity, request: Request, form: dict[str, str]) -> Client:
+    assertion = form["client_assertion"]
+    if form.get("client_assertion_type") != CLIENT_ASSERTION:
+        raise bad_client()
+    if "client_secret" in form or "authorization" in request.headers:
+        raise bad_request("A client proves itself in one way only.")
+    client_id = client_of(assertion)
+    if form.get("client_id", client_id) != client_id:
+        raise Problem(401, "invalid_client", "Given client ID does not match authenticated client")
+    row = await find_row(identity, client_id)
+    if row is None:
+        raise bad_client()
+    try:
+        await prove_client(identity, row, assertion)
+    except Problem:
+        source = audit.Source(request, client_id)
+        await identity.write(lambda tx: audit.record(tx, "ClientAuthenticationFailure", source))
+        raise
+    return identity.issuer.client(row, "private_key_jwt")
 
 
 async def find_row(identity: Identity, client_id: str) -> Row[Any] | None:

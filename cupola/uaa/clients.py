@@ -20,6 +20,7 @@ from cupola.uaa.scim_filter import Attribute, condition
 from cupola.uaa.service import Identity
 
 __all__ = [
+    "Unknown",
     "add",
     "create",
     "delete_client",
@@ -75,6 +76,8 @@ async def show(identity: Identity, request: Request) -> Response:
 async def prepared(identity: Identity, caller: Bearer, body: Mapping[str, Any]) -> dict[str, Any]:
     """Columns of a new client, its secret hashed. Raises 400."""
     client_id = body.get("client_id")
+    if client_id in {"meta", "tx"}:
+        raise invalid(f"{client_id} is no name for a client: it is part of this address.")
     values = new_values(client_id if isinstance(client_id, str) else "", body)
     values["jwks"] = checked_jwks(body.get("jwks"))
     _refuse_foreign_scopes(caller, values)

@@ -1,21 +1,32 @@
 """What /oauth/token gives for what: one function per grant type."""
 
-from collections.abc import Awaitable, Callable
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from sqlalchemy import Row, select
 from starlette.requests import Request
 
+from cupola.store import identity as tables
 from cupola.store.database import Tx
-from cupola.uaa import audit
+from cupola.uaa import audit, codes
+from cupola.uaa.assertions import subject
 from cupola.uaa.issue import Client, Login, user_scopes
 from cupola.uaa.login import check_password, hinted_origin, logged_in
-from cupola.uaa.problems import Problem, bad_request
-from cupola.uaa.refresh import refresh
+from cupola.uaa.problems import Problem, bad_request, invalid_scope, unauthorized
+from cupola.uaa.refresh import end_session, refresh
+from cupola.uaa.scopes import JWT_BEARER, TOKEN_EXCHANGE, audience
 from cupola.uaa.service import Identity
 
-__all__ = ["GRANTS", "Asked"]
+__all__ = ["GRANTS", "Asked", "grant"]
+
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # the name of a kind of token
+_JWT = "urn:ietf:params:oauth:token-type:jwt"
+_SUBJECT_TYPES = {_ACCESS_TOKEN, _JWT, "urn:ietf:params:oauth:token-type:id_token"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class Asked:
 async def by_password(identity: Identity, asked: Asked) -> dict[str, Any]:
     """Give a user's token for a name and a password (RFC 6749 section 4.3)."""
     form, source = asked.form, asked.source
+    if form.get("passcode"):
+        return await _by_passcode(identity, asked, form["passcode"])
     origin = hinted_origin(form.get("login_hint"))
     checked = await check_password(identity, source, form.get("username", ""), form.get("password", ""), origin)
 
@@ -90,11 +103,150 @@ async def by_client_credentials(identity: Identity, asked: Asked) -> dict[str, A
     return await identity.read(lambda tx: identity.issuer.for_client(tx, client, asked.wanted))
 
 
+async def _by_passcode(identity: Identity, asked: Asked, passcode: str) -> dict[str, Any]:
+    """Give a token for a code of the page /passcode, as `cf login --sso` asks for it."""
+    source = asked.source
+
+    def work(tx: Tx) -> dict[str, Any] | None:
+        row = codes.find(tx, "passcode", passcode)
+        user = None if row is None else _active(tx, row.user_guid)
+        if row is None or user is None or not codes.take(tx, row):
+            audit.record(tx, "PasscodeFailure", source, user)
+            return None
+        scopes = user_scopes(tx, asked.client, user, asked.wanted)
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "passcode"})
+        login = Login("password", row.details["auth_time"], ("pwd",), opaque=asked.opaque)
+        return identity.issuer.for_user(tx, asked.client, user, login, scopes)
+
+    answer = await identity.write(work)
+    if answer is None:
+        raise unauthorized("Invalid passcode")
+    return answer
+
+
+async def by_code(identity: Identity, asked: Asked) -> dict[str, Any]:
+    """Give a user's token for an authorization code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
+    answer = await identity.write(lambda tx: _exchanged(identity, tx, asked))
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
+
+
+def _exchanged(identity: Identity, tx: Tx, asked: Asked) -> dict[str, Any] | Problem:
+    form, client, source = asked.form, asked.client, asked.source
+    code = form.get("code", "")
+    bad = bad_request(f"Invalid authorization code: {code[:64]}", "invalid_grant")
+    row = codes.find(tx, "code", code)
+    user = None if row is None else _active(tx, row.user_guid)
+    if row is None or row.client_id != client.client_id or user is None:
+        raise bad
+    details = row.details
+    if row.used_at is not None:
+        # Somebody has the code who should not: what it was exchanged for ends, too (RFC 6749 section 4.1.2).
+        end_session(tx, details["session"], identity.lifetime(tx))
+        audit.record(tx, "AuthorizationCodeReplayed", source, user)
+        return bad
+    if form.get("redirect_uri", details.get("redirect_uri")) != details.get("redirect_uri"):
+        raise bad_request("Redirect URI mismatch.", "invalid_grant")
+    if details.get("redirect_uri") is not None and "redirect_uri" not in form:
+        raise bad_request("Redirect URI mismatch.", "invalid_grant")
+    _check_verifier(client, details, form.get("code_verifier"))
+    if not codes.take(tx, row):
+        return bad
+    allowed = user_scopes(tx, client, user, None)
+    scopes = [scope for scope in details["scopes"] if scope in allowed]
+    if not scopes:
+        raise invalid_scope("The user is no longer allowed what the code was for.", " ".join(details["scopes"]))
+    login = Login(
+        "authorization_code", details["auth_time"], ("pwd",), details.get("nonce"), details["session"], asked.opaque
+    )
+    audit.record(tx, "TokenIssued", source, user)
+    return identity.issuer.for_user(tx, client, user, login, scopes)
+
+
+def _check_verifier(client: Client, details: Mapping[str, Any], verifier: str | None) -> None:
+    """Whether who brings the code is who asked for it. Raises 400."""
+    challenge = details.get("challenge")
+    if challenge is None:
+        if verifier is not None or client.auth_method == "none":
+            raise bad_request("Invalid code verifier: the code was asked for without a challenge", "invalid_grant")
+        return
+    if verifier is None:
+        raise bad_request("Missing code verifier", "invalid_grant")
+    proof = verifier
+    if details.get("challenge_method") == "S256":
+        digest = hashlib.sha256(verifier.encode("utf-8", "surrogatepass")).digest()
+        proof = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    if not hmac.compare_digest(proof.encode("utf-8", "surrogatepass"), challenge.encode()):
+        raise bad_request("Invalid code verifier", "invalid_grant")
+
+
+async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
+    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1)."""
+    claims, user = await subject(identity, asked.client.client_id, asked.form.get("assertion", ""), "assertion")
+    source = asked.source
+
+    def work(tx: Tx) -> dict[str, Any]:
+        scopes = user_scopes(tx, asked.client, user, asked.wanted)
+        login = Login(JWT_BEARER, int(claims["auth_time"]) * 1_000_000, opaque=asked.opaque)
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "assertion"})
+        return identity.issuer.for_user(tx, asked.client, user, login, scopes)
+
+    return await identity.write(work)
+
+
+async def by_exchange(identity: Identity, asked: Asked) -> dict[str, Any]:
+    """Give a user's token for another one, of the same scopes or fewer and without a refresh token (RFC 8693)."""
+    form, client = asked.form, asked.client
+    if client.auth_method in {"none", "empty"}:
+        raise Problem(401, "invalid_client", "A client without a secret cannot exchange tokens")
+    if form.get("subject_token_type") not in _SUBJECT_TYPES:
+        raise bad_request("subject_token_type must be one of: " + ", ".join(sorted(_SUBJECT_TYPES)))
+    wanted_type = form.get("requested_token_type", _ACCESS_TOKEN)
+    if wanted_type not in {_ACCESS_TOKEN, _JWT}:
+        raise bad_request(f"requested_token_type must be one of: {_ACCESS_TOKEN}, {_JWT}")
+    if form.get("actor_token"):
+        raise bad_request("An actor_token is not supported: the client acts as the user.")
+    claims, user = await subject(identity, client.client_id, form.get("subject_token", ""), "subject_token")
+    source = asked.source
+
+    def work(tx: Tx) -> dict[str, Any]:
+        scopes = user_scopes(tx, client, user, asked.wanted)
+        if "scope" in claims:
+            scopes = [scope for scope in scopes if scope in claims["scope"]]
+        scopes = _for_audience(scopes, form.get("audience", ""), client.client_id)
+        if not scopes:
+            shown = form.get("scope", "")
+            raise invalid_scope(f"[{shown}] is invalid. The subject_token has none of the requested scopes", shown)
+        login = Login(TOKEN_EXCHANGE, int(claims["auth_time"]) * 1_000_000)
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "token exchange"})
+        return identity.issuer.for_user(tx, client, user, login, scopes, refreshable=False)
+
+    return {**await identity.write(work), "issued_token_type": wanted_type}
+
+
+def _for_audience(scopes: list[str], wanted: str, client_id: str) -> list[str]:
+    """The scopes of the resources that are named; all of them when none is. Raises 400."""
+    names = wanted.split()
+    unknown = [name for name in names if name not in audience(scopes, client_id)]
+    if unknown:
+        raise bad_request(f"No scope here is for {' '.join(unknown)[:200]}.", "invalid_target")
+    return [scope for scope in scopes if not names or set(audience([scope], "")) & set(names)]
+
+
+def _active(tx: Tx, guid: str) -> Row[Any] | None:
+    users = tables.identities
+    return tx.one(select(users).where(users.c.guid == guid, users.c.active.is_(True)))
+
+
 Grant = Callable[[Identity, Asked], Awaitable[dict[str, Any]]]
 GRANTS: dict[str, Grant] = {
     "password": by_password,
     "refresh_token": by_refresh_token,
     "client_credentials": by_client_credentials,
+    "authorization_code": by_code,
+    JWT_BEARER: by_assertion,
+    TOKEN_EXCHANGE: by_exchange,
 }
 
 

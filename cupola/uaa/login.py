@@ -31,6 +31,7 @@ __all__ = [
 MICRO = 1_000_000
 LOCKED = "Your account has been locked because of too many failed attempts to login."
 """The CLI compares this sentence."""
+CHANGE_REQUIRED = "password change required"
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,16 @@ class Checked:
 
 
 async def check_password(
-    identity: Identity, source: audit.Source, username: str, password: str, origin: str | None = None
+    identity: Identity,
+    source: audit.Source,
+    username: str,
+    password: str,
+    origin: str | None = None,
+    *,
+    change_required: bool = False,
 ) -> Checked:
-    """The user with this name and password. Raises 401 (wrong, locked, change required), 403 (not verified)."""
+    """The user with this name and password. Raises 401 (wrong, locked), 403 (not verified), and 401 when the user must
+    choose a new password first, unless `change_required` says that this is what will happen."""
     settings = identity.settings.identity
     if len(username) > MOST or len(password) > MOST:
         raise bad_client()
@@ -68,8 +76,8 @@ async def check_password(
         raise bad_client()
     if not user.verified:
         raise Problem(403, "access_denied", "Account not verified")
-    if user.password_change_required:
-        raise unauthorized("password change required")
+    if user.password_change_required and not change_required:
+        raise unauthorized(CHANGE_REQUIRED)
     return Checked(user, rehashed)
 
 

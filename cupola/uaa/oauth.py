@@ -15,7 +15,6 @@ from cupola.uaa.forms import form as read_form
 from cupola.uaa.grants import Asked, grant
 from cupola.uaa.problems import Problem, bad_request, forbidden, json_response, not_logged_in
 from cupola.uaa.refresh import end_session
-from cupola.uaa.revocations import pair
 from cupola.uaa.scopes import DEFAULT_GROUPS
 from cupola.uaa.service import Identity
 
@@ -185,13 +184,7 @@ async def revoke_sessions(identity: Identity, request: Request) -> Response:
 
 def _revoke_all(identity: Identity, tx: Tx, guid: str | None, client_id: str | None) -> None:
     if guid is not None and client_id is not None:
-        table, lifetime = tables.refresh_tokens, identity.lifetime(tx)
-        both = table.c.user_guid == guid, table.c.client_id == client_id
-        for session in set(tx.scalars(select(table.c.session).where(*both))):
-            end_session(tx, session, lifetime)
-        tables.forget_sessions(tx, user_guid=guid, client_id=client_id)
-        until = tx.now // 1_000_000
-        tables.revoke(tx, "pair", pair(guid, client_id), expires_at=tx.now + lifetime, generation=until)
+        identity.revoke_pair(tx, guid, client_id)
     elif guid is not None:
         identity.revoke_user(tx, guid)
     elif client_id is not None:

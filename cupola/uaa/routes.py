@@ -10,7 +10,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cupola.uaa import clients, groups, information, oauth, password_change, users
+from cupola.uaa import (
+    authorize,
+    client_batches,
+    client_secrets,
+    clients,
+    groups,
+    information,
+    login_pages,
+    oauth,
+    pages,
+    password_change,
+    users,
+)
 from cupola.uaa.problems import Problem, bad_request, json_response
 from cupola.uaa.service import Identity
 
@@ -21,12 +33,21 @@ Handler = Callable[[Identity, Request], Awaitable[Response]]
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/info", information.info),
-    ("GET", "/login", information.info),
+    ("GET", "/login", login_pages.login),
+    ("POST", "/login.do", login_pages.login_do),
+    ("GET", "/logout.do", login_pages.logout),
+    ("GET", "/", login_pages.home),
+    ("POST", "/approvals.do", login_pages.forget_client),
+    ("GET", "/passcode", login_pages.passcode),
+    ("POST", "/force_password_change", login_pages.force_password_change),
+    ("GET", "/resources/pages.css", pages.stylesheet),
     ("GET", "/healthz", information.health),
     ("GET", "/.well-known/openid-configuration", information.discovery),
     ("GET", "/oauth/token/.well-known/openid-configuration", information.discovery),
     ("GET", "/token_keys", information.token_keys),
     ("GET", "/token_key", information.token_key),
+    ("GET", "/oauth/authorize", authorize.authorize),
+    ("POST", "/oauth/authorize", authorize.answer),
     ("GET", "/oauth/token", oauth.token),
     ("POST", "/oauth/token", oauth.token),
     ("GET", "/check_token", oauth.check_token),
@@ -42,6 +63,16 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/oauth/token/list/client/{client_id}", oauth.list_tokens),
     ("GET", "/oauth/clients", clients.search),
     ("POST", "/oauth/clients", clients.create),
+    ("GET", "/oauth/clients/meta", client_batches.list_meta),
+    ("POST", "/oauth/clients/tx", client_batches.create_all),
+    ("PUT", "/oauth/clients/tx", client_batches.update_all),
+    ("POST", "/oauth/clients/tx/delete", client_batches.delete_all),
+    ("POST", "/oauth/clients/tx/secret", client_batches.secrets_all),
+    ("POST", "/oauth/clients/tx/modify", client_batches.modify_all),
+    ("GET", "/oauth/clients/{client_id}/meta", client_batches.show_meta),
+    ("PUT", "/oauth/clients/{client_id}/meta", client_batches.put_meta),
+    ("PUT", "/oauth/clients/{client_id}/secret", client_secrets.change_secret),
+    ("PUT", "/oauth/clients/{client_id}/clientjwt", client_secrets.change_keys),
     ("GET", "/oauth/clients/{client_id}", clients.show),
     ("PUT", "/oauth/clients/{client_id}", clients.update_client),
     ("DELETE", "/oauth/clients/{client_id}", clients.delete_client),

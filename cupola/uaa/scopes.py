@@ -4,7 +4,17 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-__all__ = ["ADMIN_GROUPS", "CLIENTS", "DEFAULT_GROUPS", "KNOWN_GROUPS", "audience", "covers", "granted"]
+__all__ = [
+    "ADMIN_GROUPS",
+    "CLIENTS",
+    "DEFAULT_GROUPS",
+    "JWT_BEARER",
+    "KNOWN_GROUPS",
+    "TOKEN_EXCHANGE",
+    "audience",
+    "covers",
+    "granted",
+]
 
 DEFAULT_GROUPS = frozenset(
     {

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from joserfc.errors import JoseError
+from sqlalchemy import select
 
 from cupola import clock
 from cupola.config import Settings
@@ -19,7 +20,8 @@ from cupola.uaa import first_start
 from cupola.uaa.issue import Issuer
 from cupola.uaa.passwords import Passwords
 from cupola.uaa.problems import bad_token
-from cupola.uaa.revocations import Revocations
+from cupola.uaa.refresh import end_session
+from cupola.uaa.revocations import Revocations, pair
 
 __all__ = ["Identity"]
 
@@ -133,3 +135,13 @@ class Identity:
         """End all sessions that a client has."""
         identity.new_generation(tx, "client", client_id, self.lifetime(tx))
         identity.forget_sessions(tx, client_id=client_id)
+
+    def revoke_pair(self, tx: Tx, guid: str, client_id: str) -> None:
+        """End the sessions that a client has for a user."""
+        lifetime, table = self.lifetime(tx), identity.refresh_tokens
+        both = table.c.user_guid == guid, table.c.client_id == client_id
+        for session in set(tx.scalars(select(table.c.session).where(*both))):
+            end_session(tx, session, lifetime)
+        identity.forget_sessions(tx, user_guid=guid, client_id=client_id)
+        until = tx.now // 1_000_000
+        identity.revoke(tx, "pair", pair(guid, client_id), expires_at=tx.now + lifetime, generation=until)

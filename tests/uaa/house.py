@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from sqlalchemy import create_engine, event, text
@@ -32,7 +33,22 @@ from cupola.store.tables import metadata
 from cupola.uaa.routes import application
 from cupola.uaa.service import Identity
 
-__all__ = ["ADMIN_PASSWORD", "Answer", "House", "create_postgres", "drop_postgres", "make_template", "opened"]
+__all__ = [
+    "ADMIN_PASSWORD",
+    "POSTGRES",
+    "Answer",
+    "Browser",
+    "House",
+    "basic",
+    "claims_of",
+    "copied",
+    "create_postgres",
+    "csrf_of",
+    "drop_postgres",
+    "make_template",
+    "opened",
+    "query_of",
+]
 
 POSTGRES = os.environ.get("CUPOLA_TEST_POSTGRES", "")
 ADMIN_PASSWORD = "the admin's password"
@@ -119,9 +135,44 @@ class House:
             body["client_secret"] = secret
         return self.ok("POST", "/oauth/clients", self.admin(), body, 201)
 
+    def browser(self, base: str = "") -> "Browser":
+        """A browser without cookies."""
+        return Browser(self, TestClient(self.http.app, base_url=base or str(self.http.base_url)))
+
     def api(self, token: str, path: str = "/v3/organizations") -> int:
         """The status of a request to the API."""
         return int(self.http.get(path, headers={"Authorization": f"bearer {token}"}).status_code)
+
+
+class Browser:
+    """A browser: it keeps cookies, and follows no redirect unasked."""
+
+    def __init__(self, house: House, http: TestClient) -> None:
+        self.house = house
+        self.http = http
+
+    def get(self, path: str, **more: Any) -> Answer:
+        """A page; `path` is below the identity server, or as a Location header has it."""
+        more["headers"] = {"Accept": "text/html", **more.get("headers", {})}
+        return self.http.get(self._url(path), follow_redirects=False, **more)
+
+    def send(self, path: str, form: Mapping[str, str], **more: Any) -> Answer:
+        """A form."""
+        return self.http.post(self._url(path), data=dict(form), follow_redirects=False, **more)
+
+    def _url(self, path: str) -> str:
+        prefix = self.house.prefix
+        return path if path.startswith(f"{prefix}/") and prefix else prefix + path
+
+    def log_in(self, username: str, password: str = "secret", next: str = "") -> Answer:
+        """Fill in the login form."""
+        csrf = csrf_of(self.get("/login").text)
+        return self.send("/login.do", {"username": username, "password": password, "X-Uaa-Csrf": csrf, "next": next})
+
+
+def query_of(url: str) -> dict[str, str]:
+    """The query parameters of an address."""
+    return dict(parse_qsl(urlsplit(url).query))
 
 
 def basic(client: str, secret: str) -> dict[str, str]:
