@@ -21,9 +21,9 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 
-from cupola import config
 from cupola.cli import checks, place, toolchains
 from cupola.cli.place import shown
+from cupola.cli.up import chosen_settings
 from cupola.config import Settings
 from cupola.processes import running
 from cupola.runtime.local import cgroups, kernel, probe
@@ -95,7 +95,7 @@ def examine(data_dir: Path) -> Iterator[Check]:
     settings = place.kept_settings(data_dir)
     is_running = settings is not None and running.read(settings.run_dir, "controller") is not None
     if settings is None:
-        settings = config.load(environment={}, flags={"data_dir": str(data_dir)})
+        settings = chosen_settings(None, {"data_dir": str(data_dir)})
     sections = (
         _machine(settings),
         _addresses(settings, is_running),

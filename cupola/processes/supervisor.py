@@ -209,10 +209,12 @@ class Supervisor:
         self._tell(Event("", "stopping"))
         if apps:
             (self.run_dir / "stop-apps").touch(mode=0o600)
-            self._raise_cell_for_leftovers()
+            self._raise_for_leftovers()
         for child in self._children:
             if not child.alive:
                 child.state = "stopped"
+                # One that ended while nobody supervised it.
+                running.forget(self.run_dir, child.program.name)
         for turn in sorted({child.program.stop_turn for child in self._children}):
             ending = [child for child in self._children if child.program.stop_turn == turn and child.alive]
             ending = [child for child in ending if adopted or not child.adopted]
@@ -404,13 +406,16 @@ class Supervisor:
 
     # Stopping
 
-    def _raise_cell_for_leftovers(self) -> None:
-        """Instances outlive their cell; only a cell can stop them."""
-        cell = next((child for child in self._children if child.program.name == "cell"), None)
+    def _raise_for_leftovers(self) -> None:
+        """Instances outlive their cell; only a cell can stop them, and only with a controller does it come up at once."""
+        needed = [child for child in self._children if child.program.name in ("controller", "cell")]
+        cell = next((child for child in needed if child.program.name == "cell"), None)
         if cell is None or cell.alive or not self.has_instances():
             return
-        self._spawn(cell)
-        self._wait_for(lambda: cell.state != "starting", seconds=30)
+        for child in needed:
+            if not child.alive:
+                self._spawn(child)
+        self._wait_for(lambda: cell.state not in ("starting", "adopted"), seconds=30)
 
     def _wait_for(self, done: Callable[[], bool], seconds: float = float("inf")) -> None:
         deadline = time.monotonic() + seconds
@@ -421,7 +426,8 @@ class Supervisor:
                     self._look(child, now)
             self._on_turn()
             with contextlib.suppress(CannotStart):
-                self._poll(self._pause(now))
+                # Looking may have changed a state, so the pause is short whatever the states are.
+                self._poll(min(self._pause(now), 0.1))
 
     # Places
 
