@@ -57,11 +57,11 @@ def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
         organization_guid=row.guid,
     )
     if not actor.is_admin:
-        _give_to_creator(tx, actor, row)
+        _give_to_creator(tx, actor, row, body)
     return row
 
 
-def _give_to_creator(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
+def _give_to_creator(tx: Tx, actor: Actor, organization: Row[Any], body: Mapping[str, Any]) -> None:
     if tx.scalar(select(users.c.guid).where(users.c.guid == actor.guid)) is None:
         rows.add(tx, users, {"guid": actor.guid, "is_client": actor.is_client})
     for type_ in ("organization_user", "organization_manager"):
@@ -83,7 +83,7 @@ def _give_to_creator(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
             actor.guid,
             "user",
             actor.name,
-            {},
+            {"request": dict(body)},
             organization_guid=organization.guid,
         )
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
-from tests.api.conftest import Cloud
+from tests.api.conftest import Client, Cloud
 from tests.api.work import finished
 
 PATH = "/v3/organization_quotas"
@@ -286,3 +287,33 @@ def test_without_a_default_quota_there_are_no_new_organizations(cloud: Cloud) ->
 @pytest.mark.parametrize("query", ["size=1", "order_by=name", "label_selector=a"])
 def test_bad_queries_are_400(cloud: Cloud, query: str) -> None:
     assert cloud.admin.problem("GET", f"{PATH}?{query}")[:2] == (400, 10005)
+
+
+@pytest.mark.parametrize("path", [PATH, "/v3/space_quotas", "/v3/isolation_segments"])
+def test_lists_cost_the_same_however_long_they_are(cloud: Cloud, path: str) -> None:
+    org = cloud.org()["guid"]
+    member = cloud.user(organization_manager=org)
+
+    def add(number: int) -> None:
+        links = {"organization": {"data": {"guid": org}}}
+        body = {"name": f"n{number}", **({"relationships": links} if path == "/v3/space_quotas" else {})}
+        made = cloud.admin.ok("POST", path, body, 201)["guid"]
+        if path == "/v3/isolation_segments":
+            cloud.admin.ok("POST", f"{path}/{made}/relationships/organizations", targets(org))
+
+    def statements(client: Client) -> int:
+        sent: list[str] = []
+
+        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            sent.append(statement)
+
+        event.listen(cloud.database.engine, "before_cursor_execute", note)
+        client.ok("GET", path)
+        event.remove(cloud.database.engine, "before_cursor_execute", note)
+        return len(sent)
+
+    add(0)
+    few = [statements(client) for client in (cloud.admin, member)]
+    for number in range(1, 6):
+        add(number)
+    assert [statements(client) for client in (cloud.admin, member)] == few

@@ -472,6 +472,9 @@ def test_usage_summaries(place: Place) -> None:
         "links": {"self": {"href": f"{url}{path}/usage_summary"}, "space": {"href": url + path}},
     }
     assert cloud.user().problem("GET", path + "/usage_summary") == (404, 10010, "Space not found")
+    whole = cloud.admin.ok("GET", "/v3/info/usage_summary")["usage_summary"]
+    assert (whole["started_instances"], whole["memory_in_mb"], whole["routes"]) == (4, 237 + 1024, 3)
+    assert (whole["domains"], whole["reserved_ports"], whole["per_app_tasks"]) == (1, 1, 1)
 
 
 def test_what_is_used_is_counted_in_few_statements(place: Place) -> None:

@@ -266,6 +266,14 @@ def test_organization_user_stays_while_there_are_roles_in_spaces(cloud: Cloud) -
         assert finished(cloud, cloud.admin, "DELETE", f"{PATH}/{held[type_]}")["state"] == "COMPLETE"
 
 
+def test_the_last_manager_may_go(cloud: Cloud) -> None:
+    org = cloud.org()["guid"]
+    manager = cloud.user(organization_manager=org)
+    (held,) = cloud.admin.ok("GET", f"{PATH}?user_guids={guid_of(manager)}")["resources"]
+    assert finished(cloud, manager, "DELETE", f"{PATH}/{held['guid']}")["state"] == "COMPLETE"
+    assert manager.problem("GET", f"/v3/organizations/{org}")[0] == 404
+
+
 def test_lists_are_filtered_and_include_what_they_refer_to(cloud: Cloud) -> None:
     org = cloud.org("acme")["guid"]
     space = cloud.space("dev", org)["guid"]
