@@ -9,7 +9,7 @@ from tests.api.conftest import Client, Cloud
 from tests.api.work import finished
 
 PATH = "/v3/organization_quotas"
-UNLIMITED = {
+UNLIMITED: dict[str, Any] = {
     "apps": {
         "total_memory_in_mb": None,
         "per_process_memory_in_mb": None,
@@ -21,7 +21,7 @@ UNLIMITED = {
     "routes": {"total_routes": None, "total_reserved_ports": None},
     "domains": {"total_domains": None},
 }
-LIMITED = {
+LIMITED: dict[str, Any] = {
     "apps": {
         "total_memory_in_mb": 5120,
         "per_process_memory_in_mb": 1024,

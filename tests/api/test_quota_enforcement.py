@@ -87,7 +87,7 @@ PROCESS_LIMITS = [
     ("space", {"log_rate_limit_in_bytes_per_second": 29}, "log_rate_limit exceeds space log rate quota"),
     ("org", {"log_rate_limit_in_bytes_per_second": 29}, "log_rate_limit exceeds organization log rate quota"),
 ]
-SIZE = {"instances": 3, "memory_in_mb": 400, "log_rate_limit_in_bytes_per_second": 10}
+SIZE: dict[str, Any] = {"instances": 3, "memory_in_mb": 400, "log_rate_limit_in_bytes_per_second": 10}
 
 
 @pytest.mark.parametrize(("which", "limits", "detail"), PROCESS_LIMITS)

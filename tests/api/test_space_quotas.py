@@ -10,7 +10,7 @@ from tests.api.work import finished
 
 PATH = "/v3/space_quotas"
 GROUPS = ("apps", "services", "routes")
-LIMITS = {name: LIMITED[name] for name in GROUPS}
+LIMITS: dict[str, Any] = {name: LIMITED[name] for name in GROUPS}
 
 
 def body(org: str, name: str = "small", spaces: tuple[str, ...] = (), **limits: Any) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def test_spaces_with_unlimited_logs_get_no_limit_of_logs(cloud: Cloud) -> None:
     org = cloud.org()["guid"]
     unlimited_app(cloud, org)
     space = cloud.admin.ok("GET", f"/v3/spaces?organization_guids={org}")["resources"][0]
-    limit = {"apps": {"log_rate_limit_in_bytes_per_second": 1000}}
+    limit: dict[str, Any] = {"apps": {"log_rate_limit_in_bytes_per_second": 1000}}
     free, limited = quota(cloud, org, "free", (space["guid"],)), quota(cloud, org, "limited", **limit)
     lead = "Current usage exceeds new quota values. "
     assert cloud.admin.problem("PATCH", f"{PATH}/{free['guid']}", limit)[2] == (
