@@ -61,10 +61,12 @@ class Listener:
         for name in names:
             bells._add(name, self._entry)
 
-    async def wait(self, timeout: float) -> bool:
-        """Return True when rung, False after `timeout` seconds."""
+    async def wait(self, seconds: float) -> bool:
+        """Return True when rung, False after so many seconds."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a ring.
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()

@@ -1,6 +1,6 @@
 """The front page of the API: where everything is, which version it is, and whether it is well."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from cupola import __version__
 from cupola.rest.operation import Call, Operation, Reply
@@ -47,6 +47,13 @@ _LINKED = (
 """Names that upstream's /v3 document links; those that are not served are left out."""
 
 
+class Identity(TypedDict):
+    """Who is calling."""
+
+    name: str
+    kind: str
+
+
 def root(call: Call[None, None]) -> Reply:
     """Where the parts of the platform are."""
     settings = call.settings
@@ -55,12 +62,12 @@ def root(call: Call[None, None]) -> Reply:
         "self": {"href": api},
         "cloud_controller_v2": None,
         "cloud_controller_v3": {"href": f"{api}/v3", "meta": {"version": API_VERSION}},
-        "network_policy_v0": None,
-        "network_policy_v1": None,
+        "network_policy_v0": {"href": f"{api}/networking/v0/external"},
+        "network_policy_v1": {"href": f"{api}/networking/v1/external"},
         "login": {"href": settings.login_url},
         "uaa": {"href": settings.uaa_url},
         "credhub": None,
-        "routing": None,
+        "routing": {"href": f"{api}/routing"},
         "logging": None,
         "log_cache": {"href": settings.log_cache_url},
         "log_stream": None,
@@ -98,6 +105,12 @@ def info(call: Call[None, None]) -> Reply:
     return Reply(200, body)
 
 
+def whoami(call: Call[None, None]) -> Reply:
+    """Who the token is for (as Korifi answers)."""
+    kind = "ServiceAccount" if call.actor.is_client else "User"
+    return Reply(200, {"name": call.actor.name, "kind": kind})
+
+
 def health(call: Call[None, None]) -> Reply:
     """`OK` while the API answers and its database does."""
     return Reply(200, b"OK", {"Content-Type": "text/plain; charset=utf-8"})
@@ -108,4 +121,5 @@ OPERATIONS: list[Operation] = [
     Operation("GET", "/v3", v3_root, auth="none"),
     Operation("GET", "/v3/info", info, auth="none"),
     Operation("GET", "/healthz", health, auth="none", produces="text/plain"),
+    Operation("GET", "/whoami", whoami, shape=Identity),
 ]

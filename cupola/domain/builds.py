@@ -95,7 +95,7 @@ def _recipe(
     first = tx.scalar(select(droplets.c.guid).where(droplets.c.app_guid == app.guid).limit(1)) is None
     error, warning = buildpack_names.stack_warning(found, first=first)
     if error:
-        raise CloudError(250004, "CF-StackDisabled", 422, error)
+        raise CloudError(250004, "CF-StackValidationFailed", 422, error)
     if warning:
         warnings.append(warning)
     names = data.get("buildpacks")
@@ -117,4 +117,4 @@ def _require_enabled(tx: Tx, names: list[str], lifecycle: str) -> None:
             select(buildpacks.c.enabled).where(buildpacks.c.name == name, buildpacks.c.lifecycle == lifecycle)
         )
         if states and not any(states):
-            raise CloudError(290003, "CF-BuildpackDisabled", 400, f"Buildpack {name} is disabled")
+            raise CloudError(290003, "CF-BuildpackInvalid", 400, f"Buildpack is invalid: {name} is disabled")

@@ -8,7 +8,6 @@ from sqlalchemy import Row, select
 from cupola import errors
 from cupola.domain import access, audit
 from cupola.domain.packages import writable_app
-from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps, processes
@@ -100,12 +99,7 @@ def app_for_upload(tx: Tx, actor: Actor, droplet: Row[Any]) -> Row[Any]:
         raise errors.not_found("Droplet")
     access.require_in_space(tx, actor, app.space_guid, access.WRITE_IN_SPACE)
     if droplet.state != "AWAITING_UPLOAD":
-        raise CloudError(
-            150005,
-            "CF-DropletBitsAlreadyUploaded",
-            400,
-            "Bits may be uploaded only once. Create a new droplet to upload different bits.",
-        )
+        raise errors.unprocessable("Bits may be uploaded only once. Create a new droplet to upload different bits.")
     return app
 
 

@@ -90,7 +90,8 @@ class Runner:
         self._ended.setdefault(guid, []).append(event)
         try:
             if not await self._in_thread(self._has_ended, guid):
-                await asyncio.wait_for(event.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await event.wait()
         except TimeoutError:
             pass
         finally:

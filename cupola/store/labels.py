@@ -115,10 +115,10 @@ def merged(
     result_labels = _apply(msgspec.json.decode(labels), given.get("labels") or {})
     result_annotations = _apply(msgspec.json.decode(annotations), given.get("annotations") or {})
     if len(result_labels) > MAX_LABELS:
-        raise _too_many(390020, "CF-MetadataLabelsTooMany", "labels", len(given["labels"]), MAX_LABELS)
+        raise _too_many(390020, "CF-LabelLimitExceeded", "labels", len(given["labels"]), MAX_LABELS)
     if len(result_annotations) > MAX_ANNOTATIONS:
         raise _too_many(
-            390023, "CF-MetadataAnnotationsTooMany", "annotations", len(given["annotations"]), MAX_ANNOTATIONS
+            390023, "CF-AnnotationLimitExceeded", "annotations", len(given["annotations"]), MAX_ANNOTATIONS
         )
     return result_labels, result_annotations
 

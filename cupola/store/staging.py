@@ -52,7 +52,8 @@ builds = Table(
     metadata,
     *resource_columns(),
     guid_ref("app_guid", "apps"),
-    guid_ref("package_guid", "packages"),
+    # No foreign key: a build is remembered when its package is deleted.
+    Column("package_guid", String(255), nullable=False, index=True),
     Column("droplet_guid", String(255), index=True),
     Column("state", String(16), nullable=False),
     Column("error_id", String(64)),

@@ -25,7 +25,7 @@ def cell(operation: Operation, recipe: Recipe, town: Town, caller: str) -> str:
     if status == "200" and "resources" in answer.text[-200_000:] and operation.listing is not None:
         seen = [one.get("guid") for one in answer.json()["resources"]]
         status = "none" if not seen else "200" if not recipe.sees or town[recipe.sees] in seen else "some"
-    if answer.status_code < 400 and (operation.opens_write or operation.stream is not None):
+    if recipe.first is not None or (answer.status_code < 400 and recipe.leaves_traces(operation)):
         town.restore()
     return status
 

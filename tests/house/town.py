@@ -41,6 +41,12 @@ class Recipe:
     headers: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Any] | None = None
     """Parts of a multipart upload."""
+    first: Callable[["Town"], Any] | None = None
+    """What an admin does before the call, where the town is not already as the operation needs it."""
+
+    def leaves_traces(self, operation: Operation) -> bool:
+        """Whether the town is to be restored after a call that succeeded."""
+        return operation.opens_write or operation.stream is not None
 
 
 CALLERS = (
@@ -130,7 +136,9 @@ class Town:
         return path + (f"?{query}" if recipe.query else "")
 
     def call(self, caller: str, operation: Operation, recipe: Recipe) -> Any:
-        """The answer to the recipe's request."""
+        """The answer to the recipe's request. The caller restores the town."""
+        if recipe.first is not None:
+            recipe.first(self)
         more: dict[str, Any] = {"headers": dict(recipe.headers)}
         if recipe.files is not None:
             more["files"] = dict(recipe.files)

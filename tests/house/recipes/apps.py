@@ -75,6 +75,10 @@ def _started(town: Town) -> str:
     return str(process["guid"])
 
 
+def _stop(town: Town) -> None:
+    town.cloud.admin.ok("POST", f"/v3/apps/{town['app']}/actions/stop")
+
+
 def _sidecar(town: Town) -> str:
     body = {"name": "town-sidecar", "command": "help", "process_types": ["web"]}
     return str(town.cloud.admin.ok("POST", f"/v3/apps/{town['app']}/sidecars", body, 201)["guid"])
@@ -118,7 +122,7 @@ RECIPES = {
     "POST /v3/apps": Recipe(body={"name": "new", "relationships": {"space": {"data": {"guid": "$space"}}}}),
     "PATCH /v3/apps/{guid}": Recipe("app", _LABELS),
     "DELETE /v3/apps/{guid}": Recipe("app"),
-    "POST /v3/apps/{guid}/actions/start": Recipe("app"),
+    "POST /v3/apps/{guid}/actions/start": Recipe("app", first=_stop),
     "POST /v3/apps/{guid}/actions/stop": Recipe("app"),
     "POST /v3/apps/{guid}/actions/restart": Recipe("app"),
     "POST /v3/apps/{guid}/actions/clear_buildpack_cache": Recipe("app"),

@@ -15,6 +15,11 @@ def _plain_user(town: Town) -> str:
     return user.actor.guid
 
 
+def _unshare(town: Town) -> None:
+    path = f"/v3/domains/{town['private_domain']}/relationships/shared_organizations/{town['other_organization']}"
+    town.cloud.admin.ok("DELETE", path, status=204)
+
+
 def _role(town: Town) -> str:
     links = {"user": {"data": {"guid": town["user"]}}, "space": {"data": {"guid": town["space"]}}}
     body = {"type": "space_auditor", "relationships": links}
@@ -38,7 +43,7 @@ RECIPES = {
     "GET /v3/organizations/{guid}": Recipe("organization"),
     "POST /v3/organizations": Recipe(body={"name": "new"}),
     "PATCH /v3/organizations/{guid}": Recipe("organization", {"name": "renamed"}),
-    "DELETE /v3/organizations/{guid}": Recipe("organization"),
+    "DELETE /v3/organizations/{guid}": Recipe("organization", first=_unshare),
     "GET /v3/organizations/{guid}/users": Recipe("organization", sees="user"),
     "GET /v3/spaces": Recipe(sees="space"),
     "GET /v3/spaces/{guid}": Recipe("space"),

@@ -48,6 +48,7 @@ MAKERS: dict[str, Callable[[Town], str]] = {
 RECIPES = {
     "GET /": Recipe(),
     "GET /healthz": Recipe(),
+    "GET /whoami": Recipe(),
     "GET /v3": Recipe(),
     "GET /v3/info": Recipe(),
     "GET /v3/stacks": Recipe(sees="stack"),

@@ -767,6 +767,41 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_security_group_spaces_space_guid"), "security_group_spaces", ["space_guid"], unique=False)
     op.create_table(
+        "builds",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=False),
+        sa.Column("package_guid", sa.String(length=255), nullable=False),
+        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("error_id", sa.String(length=64), nullable=True),
+        sa.Column("error_description", sa.Text(), nullable=True),
+        sa.Column("lifecycle_type", sa.String(length=16), nullable=False),
+        sa.Column("buildpacks", sa.Text(), nullable=True),
+        sa.Column("stack", sa.String(length=255), nullable=True),
+        sa.Column("environment", sa.Text(), nullable=True),
+        sa.Column("memory_mb", sa.BigInteger(), nullable=False),
+        sa.Column("disk_mb", sa.BigInteger(), nullable=False),
+        sa.Column("log_rate", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_by_guid", sa.String(length=255), nullable=True),
+        sa.Column("created_by_name", sa.String(length=255), nullable=True),
+        sa.Column("created_by_email", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_builds_app_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_builds")),
+        sa.UniqueConstraint("guid", name=op.f("uq_builds_guid")),
+    )
+    op.create_index(op.f("ix_builds_app_guid"), "builds", ["app_guid"], unique=False)
+    op.create_index(op.f("ix_builds_created_at"), "builds", ["created_at"], unique=False)
+    op.create_index(op.f("ix_builds_droplet_guid"), "builds", ["droplet_guid"], unique=False)
+    op.create_index(op.f("ix_builds_package_guid"), "builds", ["package_guid"], unique=False)
+    op.create_index("ix_builds_state", "builds", ["state"], unique=False)
+    op.create_index(op.f("ix_builds_updated_at"), "builds", ["updated_at"], unique=False)
+    op.create_table(
         "deployments",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
@@ -1075,39 +1110,3 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tasks_droplet_guid"), "tasks", ["droplet_guid"], unique=False)
     op.create_index("ix_tasks_state", "tasks", ["state", "updated_at"], unique=False)
     op.create_index(op.f("ix_tasks_updated_at"), "tasks", ["updated_at"], unique=False)
-    op.create_table(
-        "builds",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("guid", sa.String(length=255), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.Column("app_guid", sa.String(length=255), nullable=False),
-        sa.Column("package_guid", sa.String(length=255), nullable=False),
-        sa.Column("droplet_guid", sa.String(length=255), nullable=True),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("error_id", sa.String(length=64), nullable=True),
-        sa.Column("error_description", sa.Text(), nullable=True),
-        sa.Column("lifecycle_type", sa.String(length=16), nullable=False),
-        sa.Column("buildpacks", sa.Text(), nullable=True),
-        sa.Column("stack", sa.String(length=255), nullable=True),
-        sa.Column("environment", sa.Text(), nullable=True),
-        sa.Column("memory_mb", sa.BigInteger(), nullable=False),
-        sa.Column("disk_mb", sa.BigInteger(), nullable=False),
-        sa.Column("log_rate", sa.BigInteger(), nullable=False),
-        sa.Column("started_at", sa.BigInteger(), nullable=True),
-        sa.Column("created_by_guid", sa.String(length=255), nullable=True),
-        sa.Column("created_by_name", sa.String(length=255), nullable=True),
-        sa.Column("created_by_email", sa.String(length=255), nullable=True),
-        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
-        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
-        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_builds_app_guid")),
-        sa.ForeignKeyConstraint(["package_guid"], ["packages.guid"], name=op.f("fk_builds_package_guid")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_builds")),
-        sa.UniqueConstraint("guid", name=op.f("uq_builds_guid")),
-    )
-    op.create_index(op.f("ix_builds_app_guid"), "builds", ["app_guid"], unique=False)
-    op.create_index(op.f("ix_builds_created_at"), "builds", ["created_at"], unique=False)
-    op.create_index(op.f("ix_builds_droplet_guid"), "builds", ["droplet_guid"], unique=False)
-    op.create_index(op.f("ix_builds_package_guid"), "builds", ["package_guid"], unique=False)
-    op.create_index("ix_builds_state", "builds", ["state"], unique=False)
-    op.create_index(op.f("ix_builds_updated_at"), "builds", ["updated_at"], unique=False)
