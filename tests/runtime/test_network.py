@@ -13,6 +13,7 @@ from cupola.config import Settings
 from cupola.endpoints import dial
 from cupola.runtime.local import probe
 from cupola.runtime.local.egress import is_refused
+from cupola.runtime.local.engine import LocalEngine
 from cupola.runtime.local.resolver import Resolver, answer_locally
 from tests.ports import free_port
 from tests.runtime.conftest import Recorder, until
@@ -147,9 +148,10 @@ async def test_what_waited_for_a_cell_is_served_by_the_next(
     address = host_address()
     async with echo(address) as port:
         one = container(droplet, f"sleep 1; {client(address, port)}; sleep 1000")
-        async with opened(settings, own, launcher, recorder) as engine:
-            await engine.create(one, lambda _: None)
-            engine._live.clear()  # let go of without a stop, as by a cell that was killed
+        first = LocalEngine(settings, own, launcher=launcher)
+        await first.open(recorder)
+        await first.create(one, lambda _: None)
+        await first.close()
         await asyncio.sleep(1.2)  # the app connects meanwhile
         async with opened(settings, own, launcher, recorder):
             await until(lambda: "got 7 from" in recorder.text())

@@ -188,7 +188,8 @@ class _Inner(_Side):
         super().connection_made(transport)
         assert self.transport is not None
         self._outlet.transports.append(transport)
-        self.transport.pause_reading()
+        # Not at once: Python 3.11.2 starts to read after this call whatever was said in it.
+        asyncio.get_running_loop().call_soon(self.transport.pause_reading)
         target = self._target(transport)
         if target is None:
             _reset(self.transport)
