@@ -7,10 +7,14 @@ from sqlalchemy import ColumnElement, Row, or_, select
 
 from cupola import errors
 from cupola.api.organizations import ORGANIZATIONS
+from cupola.api.relationships import show_many
 from cupola.domain import access as rules_of_access
 from cupola.domain import domains as rules
 from cupola.domain import visibility
-from cupola.rest.message import Message, MetadataOnly, anything, boolean, metadata, nested, string, to_many, to_one
+from cupola.domain.routes import protocol_of
+from cupola.domain.security_groups import NOT_ENFORCED
+from cupola.rest import listing
+from cupola.rest.message import Message, MetadataOnly, anything, boolean, metadata, nested, to_many, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, create, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
 from cupola.rest.present import to_many as many
@@ -20,68 +24,104 @@ from cupola.roles import Actor
 from cupola.store import jobs, rows
 from cupola.store.routes import domain_shares, domains, routes
 
-__all__ = ["DOMAINS", "OPERATIONS", "protocols"]
+__all__ = ["DOMAINS", "OPERATIONS"]
 
 
 class _Relationships(Message):
     organization = to_one(data_nullable=True)
     shared_organizations = to_many()
 
+    def rules(self) -> Iterator[str]:
+        if self.has("shared_organizations") and not self.has("organization"):
+            yield "cannot contain shared_organizations without an owning organization."
 
-def _router_group(value: Any) -> Iterator[str]:
-    if value is not None and (not isinstance(value, dict) or not isinstance(value.get("guid"), str)):
-        yield "Router group must be an object with the guid of a router group"
+
+def _name_problems(value: Any) -> Iterator[str]:
+    if value is None or value == "":
+        yield "Name can't be blank"
+    if not isinstance(value, str):
+        yield "Name must be a string"
+    for problem in rules.name_problems(value if isinstance(value, str) else ""):
+        yield f"Name {problem}"
+
+
+def _router_group_problems(value: Any) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield "Router group must be an object"
+        return
+    unknown = [name for name in value if name != "guid"]
+    if unknown:
+        yield "Router group Unknown field(s): " + ", ".join(f"'{name}'" for name in unknown)
+    if not isinstance(value.get("guid"), str):
+        yield "Router group guid must be a string"
+
+
+def _scope_problems(value: Any) -> Iterator[str]:
+    if value not in rules.POLICY_SCOPES:
+        yield "Route policies scope must be one of 'any', 'org', 'space'"
 
 
 class Create(Message):
     """A new domain: shared, private to an organization, or internal."""
 
-    name = string(required=True, checks=[rules.name_problems])
-    internal = boolean(nullable=True)
-    router_group = anything(_router_group, {"type": ["object", "null"]})
     relationships = nested(_Relationships)
+    name = anything(_name_problems, {"type": "string", "minLength": 3, "maxLength": 253}, required=True, nullable=False)
+    router_group = anything(
+        _router_group_problems,
+        {
+            "type": ["object", "null"],
+            "properties": {"guid": {"type": "string"}},
+            "required": ["guid"],
+            "additionalProperties": False,
+        },
+    )
+    internal = boolean(nullable=True)
+    enforce_route_policies = boolean(nullable=True)
+    route_policies_scope = anything(_scope_problems, {"type": ["string", "null"], "enum": [*rules.POLICY_SCOPES, None]})
     metadata = metadata()
 
     def rules(self) -> Iterator[str]:
-        relationships = self.given.get("relationships")
-        private = isinstance(relationships, dict) and (relationships.get("organization") or {}).get("data")
-        if self.given.get("internal") and private:
-            yield "Cannot associate an internal domain with an organization"
-        if isinstance(relationships, dict) and relationships.get("shared_organizations") and not private:
-            yield "cannot contain shared_organizations without an owning organization."
-        group = self.given.get("router_group")
-        if isinstance(group, dict) and "guid" in group:
-            if self.given.get("internal"):
+        enforced = self.given.get("enforce_route_policies") is True
+        if self.given.get("internal") is True:
+            if self.has("relationships"):
+                yield "Cannot associate an internal domain with an organization"
+            if self.has("router_group"):
                 yield "Internal domains cannot be associated to a router group."
-            elif private:
-                yield "Domains scoped to an organization cannot be associated to a router group."
-            else:
-                yield f"Router group with guid '{group['guid']}' not found."
+            if enforced:
+                yield "Internal domains cannot have route policy enforcement. Internal routes bypass GoRouter."
+        if self.has("router_group") and enforced:
+            yield (
+                "Domains with a router group cannot have route policy enforcement. "
+                "TCP routes do not support mTLS policy enforcement."
+            )
+        if self.has("relationships") and self.has("router_group"):
+            yield "Domains scoped to an organization cannot be associated to a router group."
+        if enforced and not self.given.get("route_policies_scope"):
+            yield "Route policies scope is required when enforce_route_policies is true"
 
 
 class Share(Message):
     """Organizations that may use the domain as well."""
 
     rejects_unknown = False
-    data = to_many()
+    data = anything(
+        lambda value: () if _are_guids(value) else (_STRUCTURE,),
+        {
+            "type": "array",
+            "items": {"type": "object", "properties": {"guid": {"type": "string"}}, "required": ["guid"]},
+        },
+        required=True,
+        nullable=False,
+    )
 
-    @classmethod
-    def parse(cls, document: Any) -> "Share":
-        problems = list(_shares_problems(document))
-        if problems:
-            raise errors.unprocessable(", ".join(problems))
-        return cls(document)
+
+_STRUCTURE = 'Data must have the structure "data": [{"guid": shared_org_guid_1}, {"guid": shared_org_guid_2}]'
 
 
-def _shares_problems(document: Any) -> Iterator[str]:
-    data = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(data, list) or not data:
-        yield "Data must be an array"
-        return
-    if not all(isinstance(entry, dict) and isinstance(entry.get("guid"), str) for entry in data):
-        yield "Data must only contain objects with a guid"
-    elif len({entry["guid"] for entry in data}) < len(data):
-        yield "Data organization guids must be unique"
+def _are_guids(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("guid"), str) and 1 <= len(one["guid"]) <= 200 for one in value
+    )
 
 
 class Domain(TypedDict, total=False):
@@ -94,14 +134,11 @@ class Domain(TypedDict, total=False):
     internal: bool
     router_group: dict[str, str] | None
     supported_protocols: list[str]
+    enforce_route_policies: bool
+    route_policies_scope: str
     relationships: dict[str, Any]
     metadata: Metadata
     links: Links
-
-
-def protocols(domain: Row[Any]) -> list[str]:
-    """What routes of a domain can speak."""
-    return ["tcp"] if domain.router_group_guid else ["http"]
 
 
 def view(row: Row[Any], world: World) -> dict[str, Any]:
@@ -110,12 +147,18 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
     if row.organization_guid:
         links["organization"] = world.link(f"/v3/organizations/{row.organization_guid}")
         links["shared_organizations"] = world.link(path + "/relationships/shared_organizations")
+    policies = {}
+    if row.enforce_route_policies:
+        policies = {"enforce_route_policies": True, "route_policies_scope": row.route_policies_scope}
+    if row.router_group_guid:
+        links["router_group"] = world.link(f"/routing/v1/router_groups/{row.router_group_guid}")
     return {
         **common(row),
         "name": row.name,
         "internal": row.internal,
         "router_group": {"guid": row.router_group_guid} if row.router_group_guid else None,
-        "supported_protocols": protocols(row),
+        "supported_protocols": [protocol_of(row)],
+        **policies,
         "relationships": {
             "organization": one(row.organization_guid),
             "shared_organizations": many(world.related["shares"].get(row.guid, [])),
@@ -176,6 +219,8 @@ def may_manage(call: Call[Row[Any], Any]) -> None:
 
 def create_domain(call: Call[None, Create]) -> Row[Any]:
     """Create a shared, private or internal domain."""
+    if call.body.enforce_route_policies:
+        call.warnings.append(NOT_ENFORCED)
     return rules.create(call.tx, call.settings, call.actor, call.body.given)
 
 
@@ -200,12 +245,9 @@ def delete_domain(call: Call[Row[Any], None]) -> Accepted:
 
 def share_domain(call: Call[Row[Any], Share]) -> Reply:
     """Let more organizations use a private domain."""
-    rules.share(call.tx, call.actor, call.row, [entry["guid"] for entry in call.body.given["data"]])
-    guids = call.tx.scalars(
-        select(domain_shares.c.organization_guid).where(domain_shares.c.domain_guid == call.row.guid)
-    )
-    path = f"/v3/domains/{call.row.guid}/relationships/shared_organizations"
-    return Reply(200, {**many(guids), "links": {"self": call.world().link(path)}})
+    rules.share(call.tx, call.actor, call.row, [entry["guid"] for entry in call.body.data])
+    guids = _shares(call.world(), [call.row]).get(call.row.guid, [])
+    return show_many(call, f"/v3/domains/{call.row.guid}/relationships/shared_organizations", guids)
 
 
 def unshare_domain(call: Call[Row[Any], None]) -> None:
@@ -216,14 +258,14 @@ def unshare_domain(call: Call[Row[Any], None]) -> None:
 def reservations(call: Call[Row[Any], None]) -> Reply:
     """Whether a route exists already, wherever it is."""
     query = call.query
-    port = query.get("port")
-    if port is not None and not port.isdigit():
-        raise query.bad("Port must be an integer")
+    port = query.get("port") or "0"
+    if not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise errors.unprocessable("Port must be an integer between 0 and 65535")
     statement = select(routes.c.guid).where(
         routes.c.domain_guid == call.row.guid,
         routes.c.host == (query.get("host") or "").lower(),
         routes.c.path == (query.get("path") or "").lower(),
-        routes.c.port == int(port or 0),
+        routes.c.port == int(port),
     )
     return Reply(200, {"matching_route": call.tx.scalar(statement) is not None})
 
@@ -231,7 +273,8 @@ def reservations(call: Call[Row[Any], None]) -> Reply:
 def default_domain(call: Call[Row[Any], None]) -> Row[Any]:
     """Get the domain that an organization's routes are on when nobody names one."""
     domain = rules.default_of(call.tx, call.row.guid)
-    if domain is None:
+    # A private one is not for everybody who may see the organization.
+    if domain is None or listing.find(DOMAINS, call.actor, call.tx, domain.guid) is None:
         raise errors.not_found("Domain")
     return domain
 

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Row, or_, select
+from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from cupola import errors
 from cupola.api import access
-from cupola.api.apps import APPS, their_organizations, their_spaces
-from cupola.api.domains import DOMAINS, protocols
+from cupola.api.apps import APPS, their_organizations
+from cupola.api.domains import DOMAINS
+from cupola.api.relationships import ToMany, show_many
+from cupola.api.route_policy_view import of_routes
 from cupola.api.spaces import SPACES
-from cupola.domain import access as rules_of_access
 from cupola.domain import destinations as destination_rules
-from cupola.domain import feature_flags, visibility
+from cupola.domain import feature_flags, route_options, visibility
+from cupola.domain import route_sharing as sharing
 from cupola.domain import routes as rules
-from cupola.rest import listing
-from cupola.rest.message import Message, anything, array, integer, metadata, nested, string, to_one
+from cupola.rest.message import Message, anything, integer, metadata, nested, string, to_one
 from cupola.rest.operation import (
     Accepted,
     Call,
@@ -30,7 +31,6 @@ from cupola.rest.operation import (
     update,
 )
 from cupola.rest.present import Links, Metadata, common, metadata_of
-from cupola.rest.present import to_many as many
 from cupola.rest.present import to_one as one
 from cupola.rest.resource import Filter, Include, Resource, World
 from cupola.roles import Actor
@@ -40,15 +40,6 @@ from cupola.store.routes import destinations, domains, route_shares, routes
 
 __all__ = ["OPERATIONS", "ROUTES"]
 
-_OPTIONS_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "loadbalancing": {"type": ["string", "null"]},
-        "hash_header": {"type": ["string", "null"]},
-        "hash_balance": {"type": ["string", "number", "null"]},
-    },
-    "additionalProperties": False,
-}
 _DESTINATION_SCHEMA = {
     "type": "object",
     "properties": {
@@ -79,7 +70,7 @@ class Create(Message):
     host = string(nullable=True, checks=[rules.host_problems])
     path = string(nullable=True, checks=[rules.path_problems])
     port = integer(nullable=True, at_least=0, at_most=65535)
-    options = anything(rules.options_problems, _OPTIONS_SCHEMA, nullable=False)
+    options = anything(route_options.form_problems, route_options.SCHEMA, nullable=False)
     relationships = nested(_Relationships, required=True)
     metadata = metadata()
 
@@ -87,7 +78,7 @@ class Create(Message):
 class Update(Message):
     """Options and metadata."""
 
-    options = anything(rules.options_problems, _OPTIONS_SCHEMA, nullable=False)
+    options = anything(route_options.form_problems, route_options.SCHEMA, nullable=False)
     metadata = metadata()
 
 
@@ -110,26 +101,48 @@ class Replace(Message):
     destinations = _destinations(0, weights=True)
 
 
+class ReplaceByPut(Replace):
+    """The destinations that a route shall have, as an object or as a bare list."""
+
+    @classmethod
+    def parse(cls, document: Any) -> "ReplaceByPut":
+        return super().parse({"destinations": document} if isinstance(document, list) else document)
+
+
+def _protocol_problems(value: Any) -> Iterator[str]:
+    if value not in destination_rules.PROTOCOLS:
+        yield "Destination protocol must be 'http1', 'http2' or 'tcp'."
+
+
 class UpdateDestination(Message):
-    """What a destination is spoken to with."""
+    """What a destination is spoken to with; null for the usual."""
 
-    protocol = string(nullable=True, one_of=("http1", "http2", "tcp"))
+    protocol = anything(_protocol_problems, {"type": ["string", "null"], "enum": [*destination_rules.PROTOCOLS, None]})
 
 
-class ShareWith(Message):
-    """Spaces that may map their apps to the route."""
-
-    data = array(required=True)
+def _owner_problems(value: Any) -> Iterator[str]:
+    if value is None or value == {}:
+        yield "Data can't be blank"
+    if not isinstance(value, dict):
+        yield "Data must be an object"
+        return
+    if len(value) != 1:
+        yield "Data can only accept one key"
+    guid = value.get("guid")
+    if "guid" not in value:
+        yield "Data can only accept key 'guid'"
+    elif not isinstance(guid, str):
+        yield f"Data {guid} must be a string"
+    elif not guid:
+        yield "Data guid can't be blank"
 
 
 class Transfer(Message):
     """The space that owns the route from now on."""
 
     data = anything(
-        lambda value: (
-            () if isinstance(value, dict) and isinstance(value.get("guid"), str) else ("Data must be an object",)
-        ),
-        {"type": "object"},
+        _owner_problems,
+        {"type": "object", "properties": {"guid": {"type": "string"}}, "required": ["guid"]},
         required=True,
         nullable=False,
     )
@@ -171,7 +184,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
     domain = world.related["domains"][row.domain_guid]
     return {
         **common(row),
-        "protocol": protocols(domain)[0],
+        "protocol": rules.protocol_of(domain),
         "host": row.host,
         "path": row.path,
         "port": row.port or None,
@@ -202,8 +215,28 @@ def _their_domains(world: World, page: Sequence[Row[Any]]) -> list[Any]:
     return present(world, DOMAINS, list(found.values()))
 
 
+def _their_readable_spaces(world: World, page: Sequence[Row[Any]]) -> list[Any]:
+    """The spaces of routes: organization auditors read routes, but not the spaces that they are in."""
+    guids = sorted({row.space_guid for row in page})
+    statement = select(spaces).where(spaces.c.guid.in_(guids)).order_by(spaces.c.id)
+    if world.actor is None or world.actor.reads_everything:
+        return present(world, SPACES, world.tx.all(statement))
+    readable = statement.where(spaces.c.guid.in_(visibility.readable_spaces()))
+    return present(world, SPACES, world.tx.all(readable, {"actor": world.actor.guid}))
+
+
 def _mapped_to(guids: Any) -> ColumnElement[bool]:
     return routes.c.guid.in_(select(destinations.c.route_guid).where(destinations.c.app_guid.in_(guids)))
+
+
+def _in_spaces(guids: Any) -> ColumnElement[bool]:
+    shared = select(route_shares.c.route_guid).where(route_shares.c.space_guid.in_(guids))
+    return or_(routes.c.space_guid.in_(guids), routes.c.guid.in_(shared))
+
+
+def _bound_to(guids: Any) -> ColumnElement[bool]:
+    # No service instance can be bound to a route yet, so none of them has one.
+    return and_(routes.c.guid.is_(None), routes.c.guid.in_(guids))
 
 
 def _in_organizations(guids: Any) -> ColumnElement[bool]:
@@ -226,14 +259,17 @@ ROUTES = Resource(
         Filter("paths", routes.c.path, fold=True),
         Filter("ports", routes.c.port, convert=int),
         Filter("app_guids", _mapped_to),
-        Filter("space_guids", routes.c.space_guid),
+        Filter("space_guids", _in_spaces),
         Filter("organization_guids", _in_organizations),
         Filter("domain_guids", routes.c.domain_guid),
+        Filter("service_instance_guids", _bound_to),
     ],
     includes=[
         Include("domain", "domains", _their_domains),
-        Include("space", "spaces", their_spaces),
+        Include("space", "spaces", _their_readable_spaces),
+        Include("space.organization", "spaces", _their_readable_spaces),
         Include("space.organization", "organizations", their_organizations),
+        Include("route_policies", "route_policies", of_routes),
     ],
 )
 
@@ -242,7 +278,7 @@ def create_route(call: Call[None, Create]) -> Row[Any]:
     """Create a route in a space."""
     body, relationships = call.body, call.body.relationships
     space = rules.require_usable(call.tx, call.actor, relationships.space)
-    domain = listing.find(DOMAINS, call.actor, call.tx, relationships.domain)
+    domain = rows.by_guid(call.tx, domains, relationships.domain)
     if domain is None:
         raise errors.unprocessable("Invalid domain. Ensure that the domain exists and you have access to it.")
     return rules.create(
@@ -256,6 +292,7 @@ def create_route(call: Call[None, Create]) -> Row[Any]:
         port=body.port or None,
         options=body.options,
         metadata=body.metadata,
+        request=body.given,
     )
 
 
@@ -279,9 +316,13 @@ def delete_route(call: Call[Row[Any], None]) -> Accepted:
 
 def delete_unmapped(call: Call[Row[Any], None]) -> Accepted:
     """Delete the routes of a space that lead to no app."""
-    if call.query.get("unmapped") != "true":
+    unmapped = call.query.get("unmapped")
+    if unmapped not in {None, "true", "false"}:
+        raise call.query.bad("Unmapped must be a boolean")
+    if unmapped != "true":
+        which = "routes" if unmapped is None else "mapped routes"
         raise errors.unprocessable(
-            "Mass delete not supported for routes. Use 'unmapped=true' parameter to delete all unmapped routes."
+            f"Mass delete not supported for {which}. Use 'unmapped=true' parameter to delete all unmapped routes."
         )
     guid = jobs.enqueue(
         call.tx,
@@ -331,8 +372,10 @@ def update_destination(call: Call[Row[Any], UpdateDestination]) -> Reply:
     """Change the protocol of a destination."""
     row = rows.by_guid(call.tx, destinations, call.path["destination_guid"])
     if row is None or row.route_guid != call.row.guid:
-        raise errors.not_found("Destination")
-    changed = destination_rules.set_protocol(call.tx, call.row, row, call.body.protocol)
+        raise destination_rules.unknown()
+    changed = row
+    if call.body.has("protocol"):
+        changed = destination_rules.set_protocol(call.tx, call.row, row, call.body.protocol)
     world, path = call.world(), f"/v3/routes/{call.row.guid}"
     links = {"destinations": world.link(path + "/destinations"), "route": world.link(path)}
     return Reply(200, {**destination_view(changed), "links": links})
@@ -348,23 +391,8 @@ def _sharing(verb: Callable[[Call[Any, Any]], Any]) -> Callable[[Call[Any, Any]]
 
 
 def _shares_reply(call: Call[Row[Any], Any]) -> Reply:
-    guids = call.tx.scalars(select(route_shares.c.space_guid).where(route_shares.c.route_guid == call.row.guid))
-    path = f"/v3/routes/{call.row.guid}/relationships/shared_spaces"
-    return Reply(200, {**many(guids), "links": {"self": call.world().link(path)}})
-
-
-def _writable_spaces(call: Call[Row[Any], Any], guids: Sequence[str]) -> None:
-    found = rows.by_guids(call.tx, spaces, guids)
-    bad = [
-        guid
-        for guid in guids
-        if guid not in found or not rules_of_access.has_in_space(call.tx, call.actor, guid, access.MANAGE_APPS)
-    ]
-    if bad:
-        shown = "', '".join(bad)
-        raise errors.unprocessable(
-            f"Unable to share route with spaces ['{shown}']. Ensure the spaces exist and that you have access to them."
-        )
+    guids = sharing.shared_with(call.tx, call.row)
+    return show_many(call, f"/v3/routes/{call.row.guid}/relationships/shared_spaces", guids)
 
 
 def list_shares(call: Call[Row[Any], None]) -> Reply:
@@ -372,41 +400,20 @@ def list_shares(call: Call[Row[Any], None]) -> Reply:
     return _shares_reply(call)
 
 
-def share(call: Call[Row[Any], ShareWith]) -> Reply:
+def share(call: Call[Row[Any], ToMany]) -> Reply:
     """Let apps of more spaces answer at a route."""
-    guids = [entry.get("guid", "") for entry in call.body.data or [] if isinstance(entry, dict)]
-    if call.row.space_guid in guids:
-        raise errors.unprocessable(
-            "Unable to share route. Routes cannot be shared into the space where they were created."
-        )
-    _writable_spaces(call, guids)
-    known = set(call.tx.scalars(select(route_shares.c.space_guid).where(route_shares.c.route_guid == call.row.guid)))
-    new = [{"route_guid": call.row.guid, "space_guid": guid} for guid in dict.fromkeys(guids) if guid not in known]
-    if new:
-        call.tx.run(route_shares.insert(), new)
+    sharing.share(call.tx, call.actor, call.row, call.body.guids)
     return _shares_reply(call)
 
 
 def unshare(call: Call[Row[Any], None]) -> None:
     """End the sharing of a route with a space."""
-    space = call.path["space_guid"]
-    shared = route_shares.c.route_guid == call.row.guid, route_shares.c.space_guid == space
-    if call.tx.scalar(select(route_shares.c.space_guid).where(*shared)) is None:
-        raise errors.unprocessable(
-            f"Unable to unshare route from space '{space}'. Ensure the space exists and the route has been shared to it."
-        )
-    call.tx.run(route_shares.delete().where(*shared))
+    sharing.unshare(call.tx, call.actor, call.row, call.path["space_guid"])
 
 
 def transfer(call: Call[Row[Any], Transfer]) -> Reply:
     """Give a route to another space; the old one keeps it as a shared route."""
-    target, old = call.body.data["guid"], call.row.space_guid
-    _writable_spaces(call, [target])
-    if target != old:
-        both = route_shares.c.route_guid == call.row.guid
-        call.tx.run(route_shares.delete().where(both, route_shares.c.space_guid == target))
-        call.tx.run(route_shares.insert().values(route_guid=call.row.guid, space_guid=old))
-        rows.change(call.tx, routes, call.row, {"space_guid": target})
+    sharing.transfer(call.tx, call.actor, call.row, call.body.data["guid"])
     return Reply(200, {"status": "ok"})
 
 
@@ -448,7 +455,7 @@ OPERATIONS: list[Operation] = [
     ),
     Operation("POST", _ONE + "/destinations", insert_destinations, target=ROUTES, body=Insert, allow=_MANAGE),
     Operation("PATCH", _ONE + "/destinations", replace_destinations, target=ROUTES, body=Replace, allow=_MANAGE),
-    Operation("PUT", _ONE + "/destinations", replace_destinations, target=ROUTES, body=Replace, allow=_MANAGE),
+    Operation("PUT", _ONE + "/destinations", replace_destinations, target=ROUTES, body=ReplaceByPut, allow=_MANAGE),
     Operation(
         "DELETE",
         _ONE + "/destinations/{destination_guid}",
@@ -466,7 +473,7 @@ OPERATIONS: list[Operation] = [
         allow=_MANAGE,
     ),
     Operation("GET", _SHARED, _sharing(list_shares), target=ROUTES),
-    Operation("POST", _SHARED, _sharing(share), target=ROUTES, body=ShareWith, allow=_MANAGE),
+    Operation("POST", _SHARED, _sharing(share), target=ROUTES, body=ToMany, allow=_MANAGE),
     Operation("DELETE", _SHARED + "/{space_guid}", _sharing(unshare), target=ROUTES, allow=_MANAGE, status=204),
     Operation(
         "PATCH",

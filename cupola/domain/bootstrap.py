@@ -12,12 +12,14 @@ from cupola import errors
 from cupola.config import Settings
 from cupola.domain import organizations, spaces, stacks
 from cupola.domain.isolation_segments import SHARED
+from cupola.domain.router_groups import DEFAULT_TCP
 from cupola.roles import system_actor
 from cupola.store import rows
 from cupola.store.database import Tx
 from cupola.store.orgs import isolation_segments, organization_quotas
 from cupola.store.orgs import organizations as organizations_table
 from cupola.store.platform import platform_state, security_groups
+from cupola.store.router_groups import router_groups
 from cupola.store.routes import domains
 
 __all__ = ["ensure"]
@@ -40,6 +42,7 @@ def ensure(tx: Tx, settings: Settings) -> None:
         "stack": _stack,
         "domains": _domains,
         "security_groups": _security_groups,
+        "router_groups": _router_groups,
         "start": _organization_and_space,
     }
     for name, make in steps.items():
@@ -92,6 +95,11 @@ def _security_groups(tx: Tx, settings: Settings) -> None:
     for name, rules in (("public_networks", public), ("dns", dns)):
         values = {"name": name, "rules": rules, "running_default": True, "staging_default": True}
         rows.add(tx, security_groups, values)
+
+
+def _router_groups(tx: Tx, settings: Settings) -> None:
+    # A group of this name is what clients look for; it has no ports, as no TCP routes are served yet.
+    rows.add(tx, router_groups, {"name": DEFAULT_TCP, "type": "tcp", "reservable_ports": ""})
 
 
 def _organization_and_space(tx: Tx, settings: Settings) -> None:

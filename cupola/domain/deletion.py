@@ -8,7 +8,7 @@ from sqlalchemy import Row, delete, select
 from cupola.domain import audit, destinations, locks, registry_credentials, routes, tasks, usage
 from cupola.errors import CloudError
 from cupola.roles import Actor
-from cupola.store import rows
+from cupola.store import network_policies, rows
 from cupola.store.apps import apps, buildpack_caches, processes, revisions, sidecars
 from cupola.store.database import Tx
 from cupola.store.deployments import deployments
@@ -49,6 +49,7 @@ def delete_app(tx: Tx, actor: Actor, app: Row[Any]) -> None:
         rows.remove(tx, table, tx.scalars(select(table.c.guid).where(table.c.app_guid == app.guid)))
     clear_buildpack_caches(tx, app.guid)
     registry_credentials.remove_all_of(tx, app.guid)
+    network_policies.remove_all_of(tx, app.guid)
     rows.remove(tx, apps, [app.guid])
     tx.ring("desired")
     tx.ring("routes")

@@ -8,28 +8,32 @@ from sqlalchemy import Row, delete, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, audit, feature_flags, quotas
+from cupola.domain import access, audit, feature_flags, quotas, route_options, router_groups
 from cupola.domain import domains as domain_rules
+from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Tx
 from cupola.store.orgs import organizations, spaces
+from cupola.store.route_policies import route_policies
 from cupola.store.routes import destinations, domains, route_shares, routes
 
 __all__ = [
     "create",
     "delete_routes",
     "host_problems",
-    "options_problems",
     "path_problems",
+    "protocol_of",
     "unmapped",
     "update_options",
+    "uri",
     "url",
 ]
 
 _HOST = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _RESERVED = ("api", "uaa", "login", "log-cache", "log-stream", "console", "ssh")
-_BALANCING = ("round-robin", "least-connection")
+_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/#-]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_NO_TCP = "TCP routes are not served by this engine yet."
 
 
 def host_problems(host: str) -> list[str]:
@@ -44,32 +48,21 @@ def host_problems(host: str) -> list[str]:
 
 def path_problems(path: str) -> list[str]:
     """What is wrong with the form of a path."""
-    if not path:
-        return []
     problems = []
-    if not path.startswith("/"):
-        problems.append("must begin with /")
-    if path == "/":
-        problems.append("cannot be exactly /")
-    if "?" in path:
-        problems.append("cannot contain ?")
     if len(path) > 128:
         problems.append("is too long (maximum is 128 characters)")
+    if path and not path.startswith("/"):
+        problems.append("must begin with /")
+    if "?" in path:
+        problems.append("cannot contain ?")
+    if path == "/":
+        problems.append("cannot be exactly /")
     return problems
 
 
-def options_problems(options: Any) -> list[str]:
-    """What is wrong with a route's options; complete sentences."""
-    if not isinstance(options, dict):
-        return ["Options must be an object"]
-    problems = []
-    unknown = [name for name in options if name not in {"loadbalancing", "hash_header", "hash_balance"}]
-    if unknown:
-        problems.append("Options has unsupported key(s): " + ", ".join(unknown))
-    balancing = options.get("loadbalancing")
-    if balancing is not None and balancing not in (*_BALANCING, "hash"):
-        problems.append(f"Options Loadbalancing must be one of '{', '.join(_BALANCING)}' if present")
-    return problems
+def protocol_of(domain: Row[Any]) -> str:
+    """What routes of a domain speak: http or tcp."""
+    return "tcp" if domain.router_group_type == "tcp" else "http"
 
 
 def url(route: Row[Any], domain_name: str) -> str:
@@ -78,6 +71,13 @@ def url(route: Row[Any], domain_name: str) -> str:
         return f"{domain_name}:{route.port}"
     host = f"{route.host}.{domain_name}" if route.host else domain_name
     return f"{host}{route.path}"
+
+
+def uri(tx: Tx, route: Row[Any]) -> str:
+    """`host.domain/path`, as messages name a route."""
+    domain = rows.by_guid(tx, domains, route.domain_guid)
+    assert domain is not None, f"route {route.guid} outlived its domain"
+    return url(route, domain.name)
 
 
 def create(
@@ -92,9 +92,14 @@ def create(
     port: int | None = None,
     options: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    request: Mapping[str, Any] | None = None,
 ) -> Row[Any]:
-    """Add a route. The caller has checked the role in the space. Raises 403 (flag), 422."""
+    """Add a route. The caller has checked the role in the space. Raises 403 (flag), 422.
+
+    `request` is what the audit event tells, where it is more than host, path and domain.
+    """
     feature_flags.require(tx, actor, "route_creation")
+    merged = route_options.merged(tx, {}, options or {})
     host, path = host.lower(), path.lower()
     usable = select(domains.c.guid).where(
         domains.c.guid == domain.guid, domain_rules.usable_in(space.organization_guid)
@@ -106,6 +111,10 @@ def create(
             f"Invalid domain. Domain '{domain.name}' is not available in organization '{shown}'."
         )
     quotas.require_route(tx, space.guid)
+    if domain.router_group_guid is not None:
+        _require_router_group(tx, domain)
+    if protocol_of(domain) == "tcp":
+        raise _tcp_problem(host, path, port)
     _require_form(actor, domain, host, path, port)
     _require_no_conflict(tx, settings, space, domain, host, path)
     values = {
@@ -114,14 +123,33 @@ def create(
         "port": 0,
         "domain_guid": domain.guid,
         "space_guid": space.guid,
-        "options": _options(tx, actor, {}, options or {}),
+        "options": merged,
     }
     row = rows.add(tx, routes, values, metadata)
-    data = {"request": {"host": host, "path": path, "domain": domain.name}}
-    shown = url(row, domain.name)
-    audit.record(tx, "audit.route.create", actor, row.guid, "route", shown, data, space_guid=space.guid)
+    data = {"request": dict(request or {"host": host, "path": path, "domain": domain.name})}
+    audit.record(tx, "audit.route.create", actor, row.guid, "route", host, data, space_guid=space.guid)
     tx.ring("routes")
     return row
+
+
+def _require_router_group(tx: Tx, domain: Row[Any]) -> None:
+    if router_groups.find(tx, domain.router_group_guid) is None:
+        raise errors.unprocessable(
+            "Route could not be created because the specified domain does not have a valid router group."
+        )
+
+
+def _tcp_problem(host: str, path: str, port: int | None) -> CloudError:
+    """Why a TCP route cannot be made: its form, or that no router group has ports that are served."""
+    if host:
+        return errors.unprocessable("Hosts are not supported for TCP routes.")
+    if path:
+        return errors.unprocessable("Paths are not supported for TCP routes.")
+    if port:
+        return errors.unprocessable(
+            f"Port '{port}' is not available. Try a different port or use a different domain. {_NO_TCP}"
+        )
+    return errors.unprocessable(f"There are no more ports available for this domain. {_NO_TCP}")
 
 
 def _require_form(actor: Actor, domain: Row[Any], host: str, path: str, port: int | None) -> None:
@@ -132,6 +160,8 @@ def _require_form(actor: Actor, domain: Row[Any], host: str, path: str, port: in
             raise errors.unprocessable("Wildcard hosts are not supported for internal domains.")
         if path:
             raise errors.unprocessable("Paths are not supported for internal domains.")
+    if not _PATH.fullmatch(path):
+        raise errors.unprocessable("Path is invalid.")
     shared = domain.organization_guid is None
     if shared and not host:
         raise errors.unprocessable("Missing host. Routes in shared domains must have a host defined.")
@@ -141,7 +171,7 @@ def _require_form(actor: Actor, domain: Row[Any], host: str, path: str, port: in
             "on a domain not scoped to an organization."
         )
     if len(host) + 1 + len(domain.name) > 253:
-        raise errors.unprocessable("Host combined with domain name must be no more than 253 characters")
+        raise errors.unprocessable("host combined with domain name must be no more than 253 characters")
 
 
 def _require_no_conflict(tx: Tx, settings: Settings, space: Row[Any], domain: Row[Any], host: str, path: str) -> None:
@@ -154,65 +184,36 @@ def _require_no_conflict(tx: Tx, settings: Settings, space: Row[Any], domain: Ro
     same = select(routes).where(routes.c.domain_guid == domain.guid, routes.c.host == host)
     found = tx.all(same)
     if any(route.path == path for route in found):
-        where = f"host '{host}' and path '{path}'" if path else f"host '{host}'"
-        if not host and not path:
-            raise errors.unprocessable(f"Route already exists for domain '{domain.name}'.")
-        raise errors.unprocessable(f"Route already exists with {where} for domain '{domain.name}'.")
+        named = [f"{name} '{value}'" for name, value in (("host", host), ("path", path)) if value]
+        where = f" with {' and '.join(named)}" if named else ""
+        raise errors.unprocessable(f"Route already exists{where} for domain '{domain.name}'.")
     if domain.organization_guid is None and any(route.space_guid != space.guid for route in found):
         raise errors.unprocessable("domain_id and host host_and_domain_taken_different_space")
-
-
-def _options(tx: Tx, actor: Actor, now: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**now, **change}
-    merged = {name: value for name, value in merged.items() if value is not None}
-    if merged.get("loadbalancing") == "hash":
-        if not feature_flags.is_enabled(tx, "hash_based_routing"):
-            raise errors.unprocessable(f"Options Loadbalancing must be one of '{', '.join(_BALANCING)}' if present")
-        if not merged.get("hash_header"):
-            raise errors.unprocessable("Options Hash header must be present when loadbalancing is set to hash")
-        balance = merged.get("hash_balance")
-        if balance is not None:
-            merged["hash_balance"] = _balance(balance)
-    elif "hash_header" in merged or "hash_balance" in merged:
-        if any(change.get(name) is not None for name in ("hash_header", "hash_balance")):
-            raise errors.unprocessable("Options Hash header can only be set when loadbalancing is hash")
-        merged = {"loadbalancing": merged["loadbalancing"]} if "loadbalancing" in merged else {}
-    return merged
-
-
-def _balance(value: Any) -> str:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1
-    if number != 0 and not 1.1 <= number <= 10:
-        raise errors.unprocessable("Options Hash balance must be either 0 or between 1.1 and 10")
-    return str(value)
 
 
 def update_options(
     tx: Tx, actor: Actor, route: Row[Any], options: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
 ) -> Row[Any]:
-    """Change options and metadata."""
-    values = {} if options is None else {"options": _options(tx, actor, route.options, options)}
+    """Change options and metadata. Raises 422."""
+    values = {} if options is None else {"options": route_options.merged(tx, route.options, options)}
     tx.ring("routes")
     return rows.change(tx, routes, route, values, metadata)
 
 
 def delete_routes(tx: Tx, actor: Actor, guids: Sequence[str]) -> None:
-    """Remove routes with their destinations, with an audit event each."""
+    """Remove routes with their destinations and policies, with an audit event each."""
     found = rows.by_guids(tx, routes, guids)
-    names = rows.by_guids(tx, domains, [route.domain_guid for route in found.values()])
+    data = {"request": {"recursive": True}}
     for route in found.values():
-        domain = names.get(route.domain_guid)
-        shown = url(route, domain.name) if domain is not None else route.host
         audit.record(
-            tx, "audit.route.delete-request", actor, route.guid, "route", shown, {}, space_guid=route.space_guid
+            tx, "audit.route.delete-request", actor, route.guid, "route", route.host, data, space_guid=route.space_guid
         )
     if found:
         wanted = list(found)
         tx.run(delete(destinations).where(destinations.c.route_guid.in_(wanted)))
         tx.run(delete(route_shares).where(route_shares.c.route_guid.in_(wanted)))
+        policies = select(route_policies.c.guid).where(route_policies.c.route_guid.in_(wanted))
+        rows.remove(tx, route_policies, tx.scalars(policies))
         rows.remove(tx, routes, wanted)
         tx.ring("routes")
 

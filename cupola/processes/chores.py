@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, union_all
 from cupola import clock
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings
-from cupola.domain import retention, tasks, usage
+from cupola.domain import network_policies, retention, tasks, usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
 from cupola.store import jobs
@@ -41,6 +41,7 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
             jobs.prune(tx, now - 90 * _DAY * 1_000_000)
             tx.run(delete(audit_events).where(audit_events.c.created_at < now - 31 * _DAY * 1_000_000))
             usage.prune(tx, now - 31 * _DAY * 1_000_000)
+            network_policies.delete_stale(tx)
             retention.prune(tx)
 
     def sweep_tasks() -> None:

@@ -17,9 +17,11 @@ from cupola.errors import CloudError
 from cupola.logcache.routes import Authorize
 from cupola.logcache.routes import routes as log_cache_routes
 from cupola.logs.ring import Ring
+from cupola.networking_api.routes import routes as network_policy_routes
 from cupola.rest import listing, openapi
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
+from cupola.routing_api.routes import routes as router_group_routes
 
 __all__ = ["application"]
 
@@ -31,6 +33,13 @@ _DEVELOPER = ("space_developer", "space_supporter", "space_auditor", "space_mana
 def application(settings: Settings, api: App, identity: ASGIApp, ring: Ring, services: Services) -> ASGIApp:
     """One ASGI application for all system hosts."""
     log_cache = Starlette(routes=log_cache_routes(ring, _may_read_logs(services), _LOG_CACHE_VERSION))
+    # Below the API's own address in both modes, as clients are told by the root document.
+    beside = Starlette(
+        routes=[
+            *router_group_routes(services.database, services.authenticate),
+            *network_policy_routes(services.database, services.authenticate),
+        ]
+    )
     description = msgspec.json.encode(openapi.document(api.operations, settings))
     domain = settings.platform.system_domain.lower()
     by_host: dict[str, ASGIApp] = {}
@@ -46,6 +55,8 @@ def application(settings: Settings, api: App, identity: ASGIApp, ring: Ring, ser
             await by_host[host](scope, receive, send)
         elif path.startswith("/api/v1/"):
             await log_cache(scope, receive, send)
+        elif path.startswith(("/routing/", "/networking/")):
+            await beside(scope, receive, send)
         elif not domain and (path == "/uaa" or path.startswith("/uaa/")):
             inner = {**scope, "path": path.removeprefix("/uaa") or "/", "raw_path": None}
             await identity(inner, receive, send)

@@ -13,10 +13,13 @@ domains = Table(
     Column("name", String(255), nullable=False, unique=True),
     Column("internal", Boolean, nullable=False, default=False),
     Column("router_group_guid", String(255)),
+    Column("router_group_type", String(8)),
+    Column("enforce_route_policies", Boolean, nullable=False, default=False),
+    Column("route_policies_scope", String(8)),
     guid_ref("organization_guid", "organizations", nullable=True),
     *metadata_columns(),
 )
-"""`organization_guid` NULL: a shared domain."""
+"""`organization_guid` NULL: a shared domain. The type of a router group never changes, and outlives it here."""
 
 domain_shares = Table(
     "domain_shares",

@@ -223,11 +223,13 @@ def _map(
     one: dict[str, Any] = {"app": {"guid": app.guid}}
     if wanted.protocol is not None:
         one["protocol"] = wanted.protocol
-    mapped = select(destinations_table.c.guid).where(
+    mapped = select(destinations_table).where(
         destinations_table.c.route_guid == route.guid,
         destinations_table.c.app_guid == app.guid,
         destinations_table.c.process_type == "web",
     )
-    if wanted.protocol is None and tx.scalar(mapped) is not None:
-        return
-    destinations.insert(tx, actor, route, [one])
+    known = tx.one(mapped.order_by(destinations_table.c.id).limit(1))
+    if known is None:
+        destinations.insert(tx, actor, route, [one])
+    elif wanted.protocol is not None and wanted.protocol != (known.protocol or "http1"):
+        destinations.set_protocol(tx, route, known, wanted.protocol)

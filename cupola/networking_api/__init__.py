@@ -1,0 +1,1 @@
+"""Network policies: the policy server's HTTP face."""

@@ -1,0 +1,1 @@
+"""Router groups: the routing API's HTTP face."""
