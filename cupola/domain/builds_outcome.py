@@ -11,6 +11,7 @@ from cupola.domain.buildpack_names import redacted
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps, buildpack_caches
+from cupola.store.apps import processes as process_table
 from cupola.store.database import Tx
 from cupola.store.platform import buildpacks
 from cupola.store.staging import builds, droplets, packages
@@ -129,6 +130,8 @@ def _expire(tx: Tx, settings: Settings, app_guid: str, droplet_guid: str, packag
     app = rows.by_guid(tx, apps, app_guid)
     current = None if app is None else rows.by_guid(tx, droplets, app.droplet_guid)
     spared = {droplet_guid, current.guid if current is not None else ""}
+    # While a deployment is in progress, or an app was not restarted, its instances run an older one.
+    spared.update(tx.scalars(select(process_table.c.droplet_guid).where(process_table.c.app_guid == app_guid)))
     ended = select(droplets.c.guid).where(
         droplets.c.app_guid == app_guid,
         droplets.c.state.in_(["STAGED", "FAILED"]),
