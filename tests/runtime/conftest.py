@@ -32,8 +32,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         status = 500 if pathlib.Path(os.environ["HOME"], "sick").exists() else 200
         self.send_response(status); self.end_headers(); self.wfile.write(os.environ.get("INSTANCE_INDEX", "").encode())
     def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 print("listening", flush=True)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+server.serve_forever()
 """
 
 
