@@ -8,6 +8,7 @@ Imports nothing heavy: the router uses it for every new connection.
 """
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -39,7 +40,7 @@ async def dial(endpoint: str) -> socket.socket:
 
 def refusal(endpoint: str) -> ConnectionRefusedError:
     """What `dial` raises when nobody listens there."""
-    return ConnectionRefusedError(f"nobody listens at {endpoint}")
+    return ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens at {endpoint}")
 
 
 async def _handed_out(path: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One instance behind a route."""
 
     address: str
-    """`tcp:ip:port` or `unix:/path`."""
+    """`tcp:ip:port`, or `unix:/path:port` for an instance with a network of its own (cupola/endpoints.py)."""
     app_guid: str
     process_guid: str
     instance_guid: str
