@@ -114,7 +114,7 @@ async def _by_passcode(identity: Identity, asked: Asked, passcode: str) -> dict[
             audit.record(tx, "PasscodeFailure", source, user)
             return None
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
-        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "passcode"})
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "passcode"})
         login = Login("password", row.details["auth_time"], ("pwd",), opaque=asked.opaque)
         return identity.issuer.for_user(tx, asked.client, user, login, scopes)
 
@@ -189,7 +189,7 @@ async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
     def work(tx: Tx) -> dict[str, Any]:
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
         login = Login(JWT_BEARER, int(claims["auth_time"]) * 1_000_000, opaque=asked.opaque)
-        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "assertion"})
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "assertion"})
         return identity.issuer.for_user(tx, asked.client, user, login, scopes)
 
     return await identity.write(work)
@@ -219,7 +219,7 @@ async def by_exchange(identity: Identity, asked: Asked) -> dict[str, Any]:
             shown = form.get("scope", "")
             raise invalid_scope(f"[{shown}] is invalid. The subject_token has none of the requested scopes", shown)
         login = Login(TOKEN_EXCHANGE, int(claims["auth_time"]) * 1_000_000)
-        audit.record(tx, "UserAuthenticationSuccess", source, user, {"by": "token exchange"})
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "token exchange"})
         return identity.issuer.for_user(tx, client, user, login, scopes, refreshable=False)
 
     return {**await identity.write(work), "issued_token_type": wanted_type}

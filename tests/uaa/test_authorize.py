@@ -140,7 +140,7 @@ def test_an_older_consent_page_is_refused(dash: House) -> None:
 
 
 def test_autoapprove(house: House) -> None:
-    grants = {"authorized_grant_types": ["authorization_code"], "redirect_uri": [BACK]}
+    grants: dict[str, Any] = {"authorized_grant_types": ["authorization_code"], "redirect_uri": [BACK]}
     scope = ["openid", "cloud_controller.read"]
     house.client("dash", **grants, scope=scope, autoapprove=["true"])
     house.client("some", **grants, scope=scope, autoapprove=["openid"])

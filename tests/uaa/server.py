@@ -1,0 +1,29 @@
+"""The identity server and the API behind a real socket, for client libraries that bring their own HTTP."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from tests.uaa.house import House, opened
+
+__all__ = ["served"]
+
+
+@contextmanager
+def served(platform: Path) -> Iterator[House]:
+    """A platform whose addresses are those of a listening socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with opened(platform, platform__port=port) as house:
+            server = uvicorn.Server(uvicorn.Config(house.http.app, log_config=None, lifespan="off"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield house
+            finally:
+                server.should_exit = True
+                thread.join(10)
