@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cupola.domain import builds_outcome
 from cupola.domain.deployment_loop import DeploymentLoop
+from cupola.store import rows
 from cupola.store.app_usage_events import app_usage_events
 from cupola.store.database import Database
+from cupola.store.staging import builds, packages
 from tests.cloud import open_cloud
 from tests.databases import Prepared
 from tests.deploying import Site
@@ -228,6 +231,26 @@ def test_a_quota_that_fills_up_meanwhile_stops_the_growth_and_is_shown(site: Sit
     site.settle()
     assert site.reason(made) == "DEPLOYED"
     assert site.cloud.admin.ok("GET", f"/v3/apps/{other}")["state"] == "STOPPED"
+
+
+def test_the_droplet_of_running_instances_does_not_expire(site: Site) -> None:
+    """However many new droplets are staged while a deployment hangs."""
+    site.start()
+    before = site.cell.process(site.app).droplet
+    site.deploy()
+    with site.cloud.database.write() as tx:
+        package = rows.add(tx, packages, {"app_guid": site.app, "type": "bits", "state": "READY"})
+        sizes = {"memory_mb": 1, "disk_mb": 1, "log_rate": 1, "lifecycle_type": "buildpack"}
+        own = {"app_guid": site.app, "package_guid": package.guid, "state": "STAGING", **sizes}
+        for number in range(site.cloud.settings.blobs.max_staged_droplets + 2):
+            build = rows.add(tx, builds, own)
+            made = {"droplet": f"sha256:{number}", "sha1": "", "size": 1, "cache": "", "stack_fingerprint": ""}
+            result = {"process_types": {"web": "run"}}
+            builds_outcome.succeed(tx, site.cloud.settings, build.guid, result=result, **made)  # type: ignore[arg-type]  # one int among texts
+    assert site.cell.process(site.app).droplet == before
+    listed = site.cloud.admin.ok("GET", site.path + "/droplets?states=EXPIRED")["resources"]
+    assert len(listed) == 2
+    assert site.first not in {one["guid"] for one in listed}
 
 
 def test_usage_follows_the_instances(site: Site) -> None:
