@@ -290,6 +290,6 @@ OPERATIONS: list[Operation] = [
     show(DEPLOYMENTS),
     create(DEPLOYMENTS, Create, create_deployment),
     update(DEPLOYMENTS, MetadataOnly, update_deployment, allow=access.in_space_of_app(*access.DEVELOPER)),
-    Operation("POST", _ONE + "/actions/cancel", cancel, target=DEPLOYMENTS, allow=_may_steer),
-    Operation("POST", _ONE + "/actions/continue", continue_, target=DEPLOYMENTS, allow=_may_steer),
+    Operation("POST", _ONE + "/actions/cancel", cancel, target=DEPLOYMENTS, allow=_may_steer, produces=""),
+    Operation("POST", _ONE + "/actions/continue", continue_, target=DEPLOYMENTS, allow=_may_steer, produces=""),
 ]

@@ -27,11 +27,18 @@ class Job(TypedDict):
     links: Links
 
 
+def _link_name(resource_type: str) -> str:
+    """`apps` is linked as `app`; two kinds of job have kept the plural (contract job_operations.json)."""
+    return (
+        resource_type if resource_type in {"service_brokers", "service_instances"} else resource_type.removesuffix("s")
+    )
+
+
 def view(row: Row[Any], world: World) -> dict[str, Any]:
     links = {"self": world.link(f"/v3/jobs/{row.guid}")}
     deleted = row.operation.endswith(".delete") and row.state == "COMPLETE"
     if row.resource_type and row.resource_guid and not deleted:
-        links[row.resource_type] = world.link(f"/v3/{row.resource_type}/{row.resource_guid}")
+        links[_link_name(row.resource_type)] = world.link(f"/v3/{row.resource_type}/{row.resource_guid}")
     return {
         **common(row),
         "operation": row.operation,

@@ -319,6 +319,9 @@ def _responses(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     if operation.job:
         headers = {**_ALWAYS, "Location": {"$ref": "#/components/headers/Job"}}
         responses["202"] = {"description": "Accepted: a job does it.", "headers": headers}
+        if operation.stream is not None:
+            # Uploads show what they were given to at once; their job has ended already.
+            responses["202"]["content"] = _success(operation, shapes)["content"]
     if not operation.job or operation.status != 202:
         responses[str(operation.status)] = _success(operation, shapes)
     for status in sorted(_possible_errors(operation)):
@@ -328,7 +331,7 @@ def _responses(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
 
 def _success(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _success_words(operation.status), "headers": _ALWAYS}
-    if operation.status == 204:
+    if operation.status == 204 or not operation.produces:
         return answer
     if operation.listing is not None:
         schema = _page(operation, shapes)
@@ -349,6 +352,7 @@ def _answers_with_shape(operation: Operation) -> bool:
     return (
         operation.shape is not None
         or operation.returns is not None
+        or operation.stream is not None
         or operation.path.endswith("/{" + operation.target_parameter + "}")
     )
 

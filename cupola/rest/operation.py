@@ -166,6 +166,7 @@ class Operation:
     job: bool = False
     doc: str = ""
     produces: str = "application/json"
+    """Media type of the answer; empty where there is no body."""
     consumes: str = "application/json"
     shape: Any = None
     """TypedDict of the answer, where it is no resource."""

@@ -156,6 +156,16 @@ def _row(town: Town, guid: str) -> Any:
         return tx.one(jobs.select().where(jobs.c.guid == guid))
 
 
+def _link_problems(town: Town, guid: str) -> list[str]:
+    """What is wrong with the link to the job's resource."""
+    shown = town.cloud.admin.ok("GET", f"/v3/jobs/{guid}")
+    named = {one["operation"]: one["resource_link"] for one in contract.table("job_operations")["operations"]}
+    links = {name for name in shown["links"] if name != "self"}
+    expected = {named[shown["operation"]]} if named.get(shown["operation"]) else links
+    # What is deleted already is not linked.
+    return [] if links in (expected, set()) else [f"{shown['operation']} links {links}, not {expected}"]
+
+
 async def _run(town: Town, guid: str) -> None:
     """Run what is to be done, as the controller does, until this job has ended or was put off."""
     settings, database = town.cloud.settings, town.cloud.database
@@ -180,6 +190,7 @@ def test_every_job_that_an_operation_starts_is_the_contracts_and_ends(
             expected = (entry(key) or {}).get("job_operation")
             if expected and _row(town, guid).operation not in expected:
                 wrong.append(f"{key} starts {_row(town, guid).operation}, not {expected}")
+            wrong += _link_problems(town, guid)
             asyncio.run(_run(town, guid))
             ended = _row(town, guid)
             if ended.state != "COMPLETE":
