@@ -291,6 +291,27 @@ def upgrade() -> None:
     op.create_index(op.f("ix_login_sessions_expires_at"), "login_sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_login_sessions_user_guid"), "login_sessions", ["user_guid"], unique=False)
     op.create_table(
+        "network_policies",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("source_guid", sa.String(length=255), nullable=False),
+        sa.Column("destination_guid", sa.String(length=255), nullable=False),
+        sa.Column("protocol", sa.String(length=8), nullable=False),
+        sa.Column("first_port", sa.Integer(), nullable=False),
+        sa.Column("last_port", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_network_policies")),
+        sa.UniqueConstraint(
+            "source_guid",
+            "destination_guid",
+            "protocol",
+            "first_port",
+            "last_port",
+            name=op.f("uq_network_policies_source_guid_destination_guid_protocol_first_port_last_port"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_network_policies_destination_guid"), "network_policies", ["destination_guid"], unique=False
+    )
+    op.create_table(
         "oauth_clients",
         sa.Column("client_id", sa.String(length=255), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=True),
