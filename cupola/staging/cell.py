@@ -215,7 +215,7 @@ def _failure(tmp: Path, ended: Exit, task: DesiredTask) -> StagingFailure:
             f"The build used more than its {task.memory_mb} MB of memory, and programs of it were ended: push with more "
             "memory (-m), or raise staging.memory_mb"
         )
-    elif not reason and status > 128 and error_id == "StagingError":
+    elif not reason and 128 < status <= 192 and error_id == "StagingError":
         reason = (
             f"Staging was ended by signal {status - 128}: push again, and see the cell's log if it happens once more"
         )

@@ -14,6 +14,8 @@ container that does not become part of the droplet, `scrub` names them for the l
 contains one is refused. Mirrors on private or loopback addresses are inherited only when `staging.allow` names them.
 """
 
+import base64
+import binascii
 import configparser
 import ipaddress
 import os
@@ -23,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cupola import outbound
 from cupola.config import Settings
 
-__all__ = ["Inherited", "enabled", "inherit", "secrets_in"]
+__all__ = ["Inherited", "inherit", "secrets_in"]
 
 _CERTIFICATE_FILES = (
     "SSL_CERT_FILE",
@@ -66,16 +69,10 @@ class Inherited:
     """Lines for the staging log; they name settings, never values."""
 
 
-def enabled(settings: Settings) -> bool:
-    """Whether builds inherit anything."""
-    chosen = settings.staging.inherit
-    return not settings.platform.system_domain if chosen is None else chosen
-
-
 def inherit(settings: Settings, environment: Mapping[str, str], home: Path, etc: Path = Path("/etc")) -> Inherited:
     """Collect from `environment`, the user's `home` and the system's `etc`. Unreadable files are left out."""
     found = Inherited()
-    if not enabled(settings):
+    if not settings.inherits_package_access:
         return found
     _certificates(found, environment)
     _variables(found, environment)
@@ -83,7 +80,9 @@ def inherit(settings: Settings, environment: Mapping[str, str], home: Path, etc:
     _pip_configuration(found, environment, home, etc)
     _npm_configuration(found, environment, home, etc)
     for name, value in list(found.environment.items()):
-        if name.upper() != "NO_PROXY" and (refused := _refused(value, settings.staging.allow)):
+        # A proxy may be named without a scheme.
+        url = f"http://{value}" if name.upper() in _PROXIES and "://" not in value else value
+        if name.upper() != "NO_PROXY" and (refused := _refused(url, settings.staging.allow)):
             del found.environment[name]
             found.notices.append(_notice(name, refused))
     for name, content in list(found.files.items()):
@@ -110,9 +109,25 @@ def secrets_in(texts: Iterable[str]) -> set[str]:
             user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
             if at:
                 password = user.partition(":")[2] or user
-                secrets |= {user, password, unquote(password)}
-        secrets |= {secret.strip("\"'") for secret in _NPM_SECRET.findall(text) if "${" not in secret}
+                secrets |= {user, password, unquote(password), _basic(user)}
+        for secret in _NPM_SECRET.findall(text):
+            plain = secret.strip("\"'")
+            secrets |= {plain, *_decoded(plain)} if "${" not in secret else set()
     return {secret for secret in secrets if len(secret) >= 4}
+
+
+def _basic(user: str) -> str:
+    """What `user:password` of a URL becomes in an Authorization header."""
+    return base64.b64encode(unquote(user).encode()).decode()
+
+
+def _decoded(secret: str) -> set[str]:
+    """The password in npm's _auth (base64 of `user:password`) and _password (base64 of it)."""
+    try:
+        text = base64.b64decode(secret, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return set()
+    return {text.partition(":")[2] or text}
 
 
 def _certificates(found: Inherited, environment: Mapping[str, str]) -> None:
@@ -207,8 +222,29 @@ def _npm_configuration(found: Inherited, environment: Mapping[str, str], home: P
                 if not re.match(r"\s*(prefix|cache)\s*=", line)
             ]
             expanded = re.sub(r"\$\{(\w+)\}", lambda m: environment.get(m[1], m[0]), "\n".join(kept) + "\n")
-            found.files[f"inherited/{name}"] = expanded.encode()
+            found.files[f"inherited/{name}"] = _npm_lines(expanded).encode()
             found.environment[variable] = f"@TMP@/inherited/{name}"
+    for name in [name for name in found.environment if name.upper() == "NPM_CONFIG_REGISTRY"]:
+        lines = _npm_lines(f"registry={found.environment[name]}\n")
+        if "_auth" in lines:
+            # As a variable it would win over what follows here, and npm would write the password into node_modules.
+            del found.environment[name]
+            found.files["inherited/npmrc"] = found.files.get("inherited/npmrc", b"") + lines.encode()
+            found.environment["NPM_CONFIG_USERCONFIG"] = "@TMP@/inherited/npmrc"
+
+
+def _npm_lines(text: str) -> str:
+    """An npmrc whose registries name no user: credentials go to lines of their own, which npm keeps to itself."""
+
+    def separate(match: re.Match[str]) -> str:
+        parts = urlsplit(match[2])
+        user, at, host = parts.netloc.rpartition("@")
+        if not at:
+            return match[0]
+        path = parts.path if parts.path.endswith("/") else parts.path + "/"
+        return f"{match[1]}{parts._replace(netloc=host).geturl()}\n//{host}{path}:_auth={_basic(user)}"
+
+    return re.sub(r"(?m)^(\s*(?:@[\w.-]+:)?registry\s*=\s*)(\S+)", separate, text)
 
 
 def _refused(text: str, allow: list[str]) -> str:
@@ -219,7 +255,7 @@ def _refused(text: str, allow: list[str]) -> str:
             host, port = parts.hostname or "", parts.port
         except ValueError:
             continue
-        if _private(host) and not _allowed(host, port, allow):
+        if _private(host) and not outbound.names(allow, host, port):
             return f"{host}:{port}" if port else host
     return ""
 
@@ -232,18 +268,6 @@ def _private(host: str) -> bool:
     except ValueError:
         return False
     return address.is_private or address.is_loopback or address.is_link_local
-
-
-def _allowed(host: str, port: int | None, allow: list[str]) -> bool:
-    for entry in allow:
-        if entry in (host, f"{host}:{port}", f"[{host}]:{port}"):
-            return True
-        try:
-            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
-                return True
-        except ValueError:
-            continue
-    return False
 
 
 def _notice(name: str, host: str) -> str:

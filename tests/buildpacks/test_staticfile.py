@@ -60,8 +60,14 @@ def test_files_are_served_with_types_and_nothing_private(tmp_path: Path) -> None
     }  # fmt: skip
     with site(tmp_path, files) as app:
         first = ask(app, "/")
-        assert (first.status, first.body.decode(), first.fields["content-type"]) == (200, PAGE, "text/html; charset=utf-8")
-        types = {name: ask(app, name).fields["content-type"] for name in ("/style.css", "/data.json", "/x.wasm", "/blob")}
+        assert (first.status, first.body.decode(), first.fields["content-type"]) == (
+            200,
+            PAGE,
+            "text/html; charset=utf-8",
+        )
+        types = {
+            name: ask(app, name).fields["content-type"] for name in ("/style.css", "/data.json", "/x.wasm", "/blob")
+        }
         assert types == {
             "/style.css": "text/css; charset=utf-8", "/data.json": "application/json", "/x.wasm": "application/wasm",
             "/blob": "application/octet-stream",
@@ -89,7 +95,9 @@ def test_paths_and_links_never_lead_out_of_the_site(tmp_path: Path) -> None:
 
 
 def test_conditions_ranges_and_compression(tmp_path: Path) -> None:
-    with site(tmp_path, {"Staticfile": "", "page.html": PAGE, "digits.txt": "0123456789", "big.bin": "x" * 1_000_000}) as app:
+    with site(
+        tmp_path, {"Staticfile": "", "page.html": PAGE, "digits.txt": "0123456789", "big.bin": "x" * 1_000_000}
+    ) as app:
         whole = ask(app, "/page.html")
         squeezed = ask(app, "/page.html", Accept_Encoding="br, gzip")
         assert gzip.decompress(squeezed.body).decode() == PAGE
@@ -102,7 +110,9 @@ def test_conditions_ranges_and_compression(tmp_path: Path) -> None:
         ):
             again = ask(app, "/page.html", **headers)
             assert (again.status, again.body) == (304, b"")
-        assert ask(app, "/page.html", If_None_Match='"x"', If_Modified_Since=whole.fields["last-modified"]).status == 200
+        assert (
+            ask(app, "/page.html", If_None_Match='"x"', If_Modified_Since=whole.fields["last-modified"]).status == 200
+        )
         ranges = {"bytes=2-4": b"234", "bytes=7-": b"789", "bytes=-2": b"89", "bytes=8-99": b"89"}
         for asked, expected in ranges.items():
             part = ask(app, "/digits.txt", Range=asked)
@@ -122,7 +132,10 @@ def test_compressed_neighbours_are_sent_as_they_are(tmp_path: Path) -> None:
     staged = stage(app_files, tmp_path, chosen=system(LocalStore(tmp_path / "blobs"), "staticfile_buildpack"))
     with running(staged, tmp_path / "run") as app:
         sent = ask(app, "/both.js", Accept_Encoding="gzip")
-        assert (gzip.decompress(sent.body), sent.fields["content-type"]) == (b"squeezed", "text/javascript; charset=utf-8")
+        assert (gzip.decompress(sent.body), sent.fields["content-type"]) == (
+            b"squeezed",
+            "text/javascript; charset=utf-8",
+        )
         assert ask(app, "/both.js").body == b"plain"
         assert ask(app, "/only.js").body == b"squeezed"
 
@@ -149,7 +162,12 @@ def test_a_directory_without_index_or_listing_is_forbidden(tmp_path: Path) -> No
 
 def test_pushstate_gives_the_index_for_what_is_not_there(tmp_path: Path) -> None:
     with site(tmp_path, {"Staticfile": "pushstate: enabled\n", "index.html": "app", "real.js": "code"}) as app:
-        assert [ask(app, path).body for path in ("/", "/deep/route", "/route/", "/real.js")] == [b"app", b"app", b"app", b"code"]
+        assert [ask(app, path).body for path in ("/", "/deep/route", "/route/", "/real.js")] == [
+            b"app",
+            b"app",
+            b"app",
+            b"code",
+        ]
         assert ask(app, "/.git/config").status == 404
 
 
@@ -192,7 +210,9 @@ def _hashes() -> list[str]:
     ]  # fmt: skip
     if shutil.which("openssl"):
         for option in ("-apr1", "-6"):
-            made = subprocess.run(["openssl", "passwd", option, "-salt", "abcd", "pass word"], capture_output=True, text=True, check=True)
+            made = subprocess.run(
+                ["openssl", "passwd", option, "-salt", "abcd", "pass word"], capture_output=True, text=True, check=True
+            )
             found.append(made.stdout.strip())
     return found
 

@@ -1,113 +1,67 @@
-"""Every sample is staged by the real builder and started by the real launcher."""
+"""Every sample is staged by the real builder and started by the real launcher, at another place than it was built."""
 
-import os
-import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
-from cupola.blobs.tars import unpack_tar
-from cupola.staging import cell
+from tests.buildpacks.running import running
 from tests.staging.staged import SAMPLES, Staged, stage
 
-LAUNCHER = Path(cell.__file__).parent / "lifecycle" / "launcher.py"
+NAMES = ("static", "python", "node", "binary")
+EXPECTED = {
+    "static": ("staticfile", "Hello from Cupola"),
+    "python": ("python", "Hello from sample"),
+    "node": ("nodejs", "Hello from Node"),
+    "binary": ("binary", "Hello from a binary"),
+}
 
 
-@contextmanager
-def running(staged: Staged, root: Path) -> Iterator[str]:
-    """The droplet, unpacked somewhere else than it was built, started; yields its address."""
-    unpack_tar(staged.blobs.path(staged.good.droplet), root, outside_links=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(port), "CUPOLA_HOME_ROOT": str(root), "INSTANCE_INDEX": "0",
-        "CUPOLA_PYTHON": os.path.realpath(sys.executable), "VCAP_APPLICATION": '{"name": "sample"}', "LANG": "C.UTF-8",
-    }  # fmt: skip
-    log = (root / "log").open("wb")
-    process = subprocess.Popen([sys.executable, "-S", str(LAUNCHER), str(root / "app"), ""], env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None, (root / "log").read_text()
-                assert time.monotonic() < deadline, (root / "log").read_text()
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        finally:
-            log.close()
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+def built(sample: str, tmp_path: Path, *, cache: str = "") -> Staged:
+    if sample == "node" and shutil.which("npm", path="/usr/local/bin:/usr/bin:/bin") is None:
+        pytest.skip("there is no npm on this machine")
+    staged = stage(SAMPLES / sample, tmp_path, cache=cache)
+    if sample == "python" and ("No matching distribution" in staged.log or "Could not find a version" in staged.log):
+        pytest.skip("the package index cannot be reached")
+    return staged
 
 
-def body(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        return str(answer.read().decode())
-
-
-def droplet_starts(staged: Staged, root: Path, expected: str) -> None:
-    with running(staged, root) as address:
-        assert expected in body(address + "/")
-    log = (root / "log").read_text()
-    assert "Invoking pre-start scripts.\nInvoking start command.\n" in log
-
-
-def test_static(tmp_path: Path) -> None:
-    staged = stage(SAMPLES / "static", tmp_path)
+@pytest.mark.parametrize("sample", NAMES)
+def test_a_sample_is_detected_built_and_answers(tmp_path: Path, sample: str) -> None:
+    buildpack, greeting = EXPECTED[sample]
+    staged = built(sample, tmp_path)
     metadata = staged.good.result["lifecycle_metadata"]
     assert isinstance(metadata, dict)
-    assert metadata["buildpack_key"] == "staticfile_buildpack-key"
-    assert metadata["buildpacks"] == [{"key": "staticfile_buildpack-key", "name": "staticfile", "version": "1.0.0"}]
-    droplet_starts(staged, tmp_path / "run", "Hello from Cupola")
+    assert [one["name"] for one in metadata["buildpacks"]] == [buildpack]
+    with running(staged, tmp_path / "run") as app:
+        with urllib.request.urlopen(app.address + "/", timeout=30) as answer:
+            assert greeting in answer.read().decode()
+        assert "Invoking pre-start scripts.\nInvoking start command.\n" in app.log.read_text()
 
 
-def test_binary(tmp_path: Path) -> None:
-    staged = stage(SAMPLES / "binary", tmp_path)
-    assert staged.good.result["process_types"] == {"web": "./hello"}
-    droplet_starts(staged, tmp_path / "run", "Hello from a binary")
+def test_the_static_sample_has_a_page_for_what_is_not_there(tmp_path: Path) -> None:
+    with running(built("static", tmp_path), tmp_path / "run") as app:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(app.address + "/none", timeout=30)
+        with caught.value as error:
+            assert (error.code, b"There is no such page" in error.read()) == (404, True)
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm on this machine")
-def test_node(tmp_path: Path) -> None:
-    staged = stage(SAMPLES / "node", tmp_path)
-    assert staged.good.result["process_types"] == {"web": "npm start"}
-    droplet_starts(staged, tmp_path / "run", "Hello from Node")
+def test_the_python_sample_keeps_a_guest_book(tmp_path: Path) -> None:
+    with running(built("python", tmp_path), tmp_path / "run") as app:
+        with urllib.request.urlopen(app.address + "/entries", data=b"text=<me>", timeout=30) as answer:
+            assert "<li>&lt;me&gt;</li>" in answer.read().decode()
+        with urllib.request.urlopen(app.address + "/health", timeout=30) as answer:
+            assert answer.read() == b'{"instance":"0","status":"ok"}\n'
 
 
-def test_python_and_its_cache(tmp_path: Path) -> None:
-    staged = stage(SAMPLES / "python", tmp_path)
-    if staged.status == 223 and re.search("No matching distribution|Could not find a version|Connection", staged.log):
-        pytest.skip("the package index cannot be reached")
-    assert "-----> Installing the app's requirements" in staged.log
-    droplet_starts(staged, tmp_path / "run", "Hello from sample")
-    again = stage(SAMPLES / "python", tmp_path, cache=staged.good.cache)
-    assert again.good.droplet
-    assert "Downloaded build artifacts cache" in again.log
-
-
-def test_the_same_tree_gives_the_same_droplet(tmp_path: Path) -> None:
-    first, second = stage(SAMPLES / "binary", tmp_path), stage(SAMPLES / "binary", tmp_path)
-    assert first.good.droplet == second.good.droplet or _times_differ(first, second)
-
-
-def _times_differ(first: Staged, second: Staged) -> bool:
-    # config.yml is written by the build, so its second may be another.
-    names = [staged.directory / "tmp/droplet/deps/0/config.yml" for staged in (first, second)]
-    return int(names[0].stat().st_mtime) != int(names[1].stat().st_mtime)
+@pytest.mark.parametrize("sample", NAMES)
+def test_each_sample_has_a_manifest_that_names_it_and_a_readme(sample: str) -> None:
+    manifest = yaml.safe_load((SAMPLES / sample / "manifest.yml").read_text())
+    (application,) = manifest["applications"]
+    assert application["name"] == f"sample-{sample}"
+    assert set(application) <= {"name", "memory", "disk_quota", "instances"}
+    assert "    cf push\n" in (SAMPLES / sample / "README.md").read_text()

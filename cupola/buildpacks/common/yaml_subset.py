@@ -15,6 +15,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _BLOCK = re.compile(r"([|>])([-+]?)([1-9]?)([-+]?)\s*(#.*)?$")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "e": "\x1b", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_COLON = re.compile(r":(?=\s|$|[,\]}])")
 _MAX_DEPTH = 50
 
 
@@ -23,7 +24,7 @@ class YamlError(ValueError):
 
 
 def load(text: str) -> Any:
-    """The document as dicts, lists, strings, numbers, booleans and None. Raises YamlError."""
+    """The document as dicts, lists, strings, numbers, booleans and None; keys are always strings. Raises YamlError."""
     return _Reader(text).document()
 
 
@@ -219,7 +220,7 @@ class _Reader:
         if text[at] == "{":
             return self.flow_map(text, at + 1, depth)
         end = at
-        while end < len(text) and text[end] not in ",]}" and not re.match(r":(\s|$|[,\]}])", text[end:]):
+        while end < len(text) and text[end] not in ",]}" and not _COLON.match(text, end):
             end += 1
         return _plain(text[at:end].strip()), end
 

@@ -51,6 +51,7 @@ _SUPPLIED = {
     "pkgconfig": ("PKG_CONFIG_PATH",),
 }
 """Directories of deps/<index> and the search paths that later buildpacks find them in."""
+_BASIC = ("PATH", "HOME", "LANG", "USER")
 _SEE_ABOVE = "The lines before this one say why"
 
 
@@ -75,7 +76,9 @@ class Builder:
         self.deps = self.droplet / "deps"
         self.profile = self.droplet / "profile.d"
         self.cache = root / "cache"
-        self.env = _environment(root, plan.get("environment", {}), os.environ)
+        given: dict[str, str] = plan.get("environment", {})
+        self.inherited = {name: value.replace("@TMP@", str(root)) for name, value in given.items()}
+        self.env = _environment(root, self.inherited, os.environ)
 
     def run(self) -> None:
         """Build. Raises Failure."""
@@ -99,19 +102,22 @@ class Builder:
     def _download(self) -> None:
         given = self.plan.get("outbound", {})
         policy = Policy(bool(given.get("anywhere")), tuple(given.get("allow", ())))
+        # Without the app's variables: a proxy or git's settings among them would lead around the policy.
+        env = {**self.inherited, **{name: os.environ[name] for name in _BASIC if name in os.environ}}
         for number, buildpack in enumerate(self.buildpacks):
             if buildpack.get("url"):
                 self.log.say(f"Downloading buildpack {buildpack.get('name') or buildpack['url']}...")
                 target = self.root / "buildpackdownloads" / str(number)
-                source = Source(
-                    buildpack["url"], policy, self.env, lambda argv, env: running.run(self.log, argv, self.root, env)
-                )
+                source = Source(buildpack["url"], policy, env, self._git)
                 try:
                     fetch(source, target)
                 except FetchError as error:
                     raise Failure(FAILED, f"Failed to download buildpack: {error}") from None
                 buildpack["directory"] = str(target)
             buildpack["directory"] = str(_buildpack_root(self.root / buildpack["directory"], buildpack))
+
+    def _git(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
+        return running.run(self.log, argv, self.root, env)
 
     def _detect(self) -> tuple[dict[str, str], str]:
         for buildpack in self.buildpacks:
@@ -295,8 +301,7 @@ class Builder:
 
 def _environment(root: Path, inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """What scripts see: the host's package access below the app's own variables, without what is only for this program."""
-    env = {name: value.replace("@TMP@", str(root)) for name, value in inherited.items()}
-    env.update(own)
+    env = {**inherited, **own}
     for name in ("CUPOLA_TMP_ROOT", "CUPOLA_HOME_ROOT", "VCAP_PLATFORM_OPTIONS"):
         env.pop(name, None)
     env["TMPDIR"] = str(root / "tmp")
