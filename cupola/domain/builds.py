@@ -7,7 +7,7 @@ from sqlalchemy import Row, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, audit, buildpack_names, feature_flags, quotas, usage
+from cupola.domain import access, audit, buildpack_names, feature_flags, processes, quotas, usage
 from cupola.domain.apps import forbidden_names
 from cupola.errors import CloudError
 from cupola.roles import Actor
@@ -43,6 +43,9 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         feature_flags.require(tx, actor, f"diego_{kind}")
     names, stack = _recipe(tx, settings, app, lifecycle.get("data") or {}, warnings)
     staging = settings.staging
+    # A build may need what the app needs: `cf push -m` is for both.
+    web = processes.newest(tx, app.guid, "web")
+    memory_mb, disk_mb = (web.memory_mb, web.disk_mb) if web is not None else (0, 0)
     values: dict[str, Any] = {
         "app_guid": app.guid,
         "package_guid": package.guid,
@@ -51,8 +54,8 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         "buildpacks": sealed.seal(tx, builds.c.buildpacks, names),
         "stack": stack,
         "environment": sealed.seal(tx, builds.c.environment, _environment(body)),
-        "memory_mb": body.get("staging_memory_in_mb") or staging.memory_mb,
-        "disk_mb": body.get("staging_disk_in_mb") or staging.disk_mb,
+        "memory_mb": body.get("staging_memory_in_mb") or max(memory_mb, staging.memory_mb),
+        "disk_mb": body.get("staging_disk_in_mb") or max(disk_mb, staging.disk_mb),
         "log_rate": _log_rate(settings, body),
         "created_by_guid": actor.guid,
         "created_by_name": actor.name,

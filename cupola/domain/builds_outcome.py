@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from cupola.config import Settings
-from cupola.domain import audit, processes
+from cupola.domain import audit, processes, usage
 from cupola.domain.buildpack_names import redacted
 from cupola.roles import Actor
 from cupola.store import rows
@@ -24,8 +24,12 @@ _TEXTS = {
     "BuildpackReleaseFailed": "App staging failed in the buildpack release phase",
     "InsufficientResources": "Insufficient resources",
     "NoCompatibleCell": "Found no compatible cell",
-    "StagingTimeExpired": "Staging time expired: staging failed",
+    "StagingTimeExpired": "Staging time expired",
+    "StagingError": "Staging error",
 }
+_COMPLETE = _TEXTS.keys() - {"StagingTimeExpired", "StagingError"}
+"""Errors whose text says enough where no reason is known."""
+_NO_REASON = "staging failed"
 
 
 def started(tx: Tx, build_guid: str, at: int) -> None:
@@ -34,13 +38,16 @@ def started(tx: Tx, build_guid: str, at: int) -> None:
     tx.run(update(builds).where(unset).values(started_at=at))
 
 
-def fail(tx: Tx, build_guid: str, error_id: str, reason: str = "staging failed") -> None:
-    """End a build as FAILED; one that has ended is left alone. `reason` is shown for StagingError only."""
+def fail(tx: Tx, build_guid: str, error_id: str, reason: str = _NO_REASON) -> None:
+    """End a build as FAILED; one that has ended is left alone. `reason` says what happened and what to do."""
     build = _staging(tx, build_guid)
     if build is None:
         return
     error_id = error_id or "StagingError"
-    text = _TEXTS.get(error_id, f"Staging error: {reason}")
+    text = _TEXTS.get(error_id, _TEXTS["StagingError"])
+    if reason != _NO_REASON or error_id not in _COMPLETE:
+        text = f"{text}: {reason}"
+    usage.staging_stopped(tx, build)
     rows.change(tx, builds, build, {"state": "FAILED", "error_id": error_id, "error_description": text})
     _record(tx, "audit.app.build.failed", build, {"error_id": error_id, "error_message": text})
     _ring(tx)
@@ -87,7 +94,9 @@ def succeed(
         "stack_fingerprint": stack_fingerprint,
     }
     made = rows.add(tx, droplets, values)
+    usage.staging_stopped(tx, build, made)
     rows.change(tx, builds, build, {"state": "STAGED", "droplet_guid": made.guid})
+    usage.buildpack_set(tx, build, made)
     if cache:
         _keep_cache(tx, build, cache)
     _record(tx, "audit.app.build.staged", build, {"droplet_guid": made.guid})

@@ -69,3 +69,14 @@ def test_the_newest_build_of_an_app_is_relabelled_through_it(site: Site) -> None
     changed = site.user("space_developer").ok("PATCH", path, LABEL)
     assert (changed["guid"], changed["metadata"]["labels"]) == (new["guid"], {"a": "b"})
     assert site.user("space_auditor").problem("PATCH", path, LABEL)[:2] == (403, 10003)
+
+
+def test_a_build_may_use_what_the_app_may(site: Site) -> None:
+    limits = ("staging_memory_in_mb", "staging_disk_in_mb")
+    build = site.build()
+    assert [build[name] for name in limits] == [1024, 4096]
+    site.cloud.admin.ok("PATCH", f"/v3/builds/{build['guid']}", {"state": "FAILED"})
+    more = {"memory_in_mb": 3000, "disk_in_mb": 2048}
+    site.cloud.admin.ok("POST", f"/v3/apps/{site.app}/processes/web/actions/scale", more, 202)
+    build = site.build()
+    assert [build[name] for name in limits] == [3000, 4096]

@@ -13,7 +13,7 @@ from cupola.bell import Bells
 from cupola.config import Settings
 from cupola.domain import deployment_loop, environments, instances, lifecycle, processes, revisions
 from cupola.domain import deployments as deployment_rules
-from cupola.roles import system_actor
+from cupola.roles import ADMIN, system_actor
 from cupola.router import feed as router_feed
 from cupola.runtime import desired, feed
 from cupola.runtime.messages import (
@@ -29,11 +29,12 @@ from cupola.runtime.messages import (
 )
 from cupola.staging import loop
 from cupola.store import instances as instance_tables
-from cupola.store import rows
+from cupola.store import rows, sealed
 from cupola.store.apps import apps
 from cupola.store.apps import processes as process_table
 from cupola.store.database import Database, Tx
 from cupola.store.deployments import deployments
+from cupola.store.identity import add_to_groups
 from cupola.store.orgs import organization_quotas, organizations, spaces
 from cupola.store.platform import audit_events, buildpacks
 from cupola.store.routes import destinations, domains, routes
@@ -245,10 +246,26 @@ def test_a_build_fails_in_upstreams_words_and_after_its_time(tx: Tx, app: Any) -
     )
     feed.apply(tx, SETTINGS, Event(next(_numbers), "cell", failed))
     build = fresh(tx, builds, build)
-    assert build.error_description == "An app was not successfully detected by any available buildpack"
+    assert build.error_description == "An app was not successfully detected by any available buildpack: x"
     tx.run(update(builds).values(state="STAGING", started_at=tx.now - 10**10))
     assert loop.sweep(tx, SETTINGS) == 1
-    assert fresh(tx, builds, build).error_id == "StagingTimeExpired"
+    build = fresh(tx, builds, build)
+    assert (build.error_id, build.error_description) == ("StagingTimeExpired", "Staging time expired: staging failed")
+
+
+def test_only_admins_name_buildpacks_on_any_host(tx: Tx, app: Any) -> None:
+    build = build_for(tx, app)
+    add_to_groups(tx, "an-admin", [ADMIN])
+    for names, creator, anywhere in (
+        (["https://host/bp.git"], "an-admin", True),
+        (["https://host/bp.git"], "a-developer", False),
+        (["b"], "an-admin", False),
+    ):
+        values = {"buildpacks": sealed.seal(tx, builds.c.buildpacks, names), "created_by_guid": creator}
+        tx.run(update(builds).where(builds.c.guid == build.guid).values(values))
+        (task,) = desired.compute(tx, SETTINGS, "cell", 1).tasks
+        assert task.staging is not None
+        assert task.staging.anywhere is anywhere
 
 
 def test_a_rolling_deployment_never_goes_below_the_wanted_number(tx: Tx, app: Any) -> None:
