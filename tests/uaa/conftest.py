@@ -1,33 +1,42 @@
-"""The identity server over HTTP against a real database: SQLite, or PostgreSQL where CUPOLA_TEST_POSTGRES names one."""
+"""The identity server over HTTP against a real database: every test runs on SQLite and on PostgreSQL."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cupola import clock
-from tests.uaa.house import POSTGRES, House, copied, drop_postgres, make_template, opened
+from cupola.store.database import Database
+from tests.databases import Prepared
+from tests.uaa.house import House, Platform, first_start, opened
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of a platform after its first start."""
+def template(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[Platform, Callable[[], None]]:
+    """A platform after its first start, and what makes its database so again."""
     directory = tmp_path_factory.mktemp("identity")
-    make_template(directory)
-    yield directory
-    if POSTGRES:
-        drop_postgres((directory / "postgres").read_text())
+    database: Database = prepared.fresh(directory)
+    url = "" if database.is_sqlite else database.url.render_as_string(hide_password=False)
+    platform = Platform(directory, url, directory / "cupola.db")
+    first_start(platform, database)
+    restore = prepared.keep(database)
+    database.close()
+    return platform, restore
 
 
 @pytest.fixture
-def platform(template: Path, tmp_path: Path) -> Iterator[Path]:
-    """A platform's data directory, for tests that open it with settings of their own or more than once."""
-    with copied(template, tmp_path / "platform") as directory:
-        yield directory
+def platform(template: tuple[Platform, Callable[[], None]], tmp_path: Path) -> Platform:
+    """A platform for tests that open it with settings of their own or more than once."""
+    found, restore = template
+    restore()
+    directory = tmp_path / "platform"
+    shutil.copytree(found.directory, directory, ignore=shutil.ignore_patterns("cupola.db*"))
+    return Platform(directory, found.url, found.file)
 
 
 @pytest.fixture
-def house(platform: Path) -> Iterator[House]:
+def house(platform: Platform) -> Iterator[House]:
     """A controller with the admin user and the clients of a first start."""
     with opened(platform) as found:
         yield found

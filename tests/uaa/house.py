@@ -2,19 +2,17 @@
 
 import base64
 import hmac
-import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
@@ -23,36 +21,30 @@ from cupola.bell import Bells
 from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings, load
-from cupola.domain import bootstrap
 from cupola.logs.ring import Ring
 from cupola.processes import front
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
-from cupola.secrets.vault import Vault
 from cupola.store.database import Database
-from cupola.store.tables import metadata
 from cupola.uaa.routes import application
 from cupola.uaa.service import Identity
+from tests.databases import PlainVault
 
 __all__ = [
     "ADMIN_PASSWORD",
-    "POSTGRES",
     "Answer",
     "Browser",
     "House",
+    "Platform",
     "basic",
     "claims_of",
     "confused",
-    "copied",
-    "create_postgres",
     "csrf_of",
-    "drop_postgres",
-    "make_template",
+    "first_start",
     "opened",
     "query_of",
 ]
 
-POSTGRES = os.environ.get("CUPOLA_TEST_POSTGRES", "")
 ADMIN_PASSWORD = "the admin's password"
 FLAGS = {"identity.shared_secret_argon2_memory_kib": 64}
 """Hashes of tests are cheap."""
@@ -207,57 +199,36 @@ def csrf_of(page: str) -> str:
     return found.group(1)
 
 
-def make_template(directory: Path) -> None:
-    """A data directory (and a database, on PostgreSQL) as after the first start."""
-    settings = _settings(directory, {})
-    (directory / "credentials.json").write_text(
-        msgspec.json.encode({"admin": {"username": "admin", "password": ADMIN_PASSWORD}}).decode()
-    )
-    vault = Vault.load_or_create(directory / "keys")
-    name = ""
-    if POSTGRES:
-        name = create_postgres(f"cupola_uaa_{uuid.uuid4().hex[:12]}")
-        (directory / "postgres").write_text(name)
-    database = Database(_url(name), directory / "cupola.db", vault, Bells())
-    metadata.create_all(database.engine)
+@dataclass(frozen=True)
+class Platform:
+    """Where a platform's state is: its directory and its database."""
+
+    directory: Path
+    url: str
+    file: Path
+
+
+def first_start(platform: Platform, database: Database) -> None:
+    """Make what a first start makes, with an admin of known password."""
+    settings = _settings(platform, {})
+    credentials = {"admin": {"username": "admin", "password": ADMIN_PASSWORD}}
+    (platform.directory / "credentials.json").write_bytes(msgspec.json.encode(credentials))
     identity = Identity(settings, database)
     with database.write() as tx:
-        bootstrap.ensure(tx, settings)
         identity.ensure(tx)
     identity.close()
-    database.close()
 
 
-def _settings(directory: Path, flags: Mapping[str, Any]) -> Settings:
-    return load(environment={}, flags={"data_dir": str(directory), **FLAGS, **flags})
-
-
-def _url(name: str) -> str:
-    return make_url(POSTGRES).set(database=name).render_as_string(hide_password=False) if name else ""
+def _settings(platform: Platform, flags: Mapping[str, Any]) -> Settings:
+    return load(environment={}, flags={"data_dir": str(platform.directory), **FLAGS, **flags})
 
 
 @contextmanager
-def copied(template: Path, directory: Path) -> Iterator[Path]:
-    """A platform of its own, like the template."""
-    shutil.copytree(template, directory, dirs_exist_ok=True)
-    name = ""
-    if POSTGRES:
-        name = create_postgres(f"cupola_uaa_{uuid.uuid4().hex[:12]}", (template / "postgres").read_text())
-        (directory / "postgres").write_text(name)
-    try:
-        yield directory
-    finally:
-        if name:
-            drop_postgres(name)
-
-
-@contextmanager
-def opened(directory: Path, **flags: Any) -> Iterator[House]:
-    """A controller on a data directory."""
-    settings = _settings(directory, {key.replace("__", "."): value for key, value in flags.items()})
-    name = (directory / "postgres").read_text() if POSTGRES else ""
-    vault = Vault.load_or_create(directory / "keys")
-    database = Database(_url(name), directory / "cupola.db", vault, Bells(), threads=4)
+def opened(platform: Platform, **flags: Any) -> Iterator[House]:
+    """A controller of a platform; `section__key` sets a setting."""
+    settings = _settings(platform, {key.replace("__", "."): value for key, value in flags.items()})
+    directory = platform.directory
+    database = Database(platform.url, platform.file, PlainVault(), Bells(), threads=4)
     if database.is_sqlite:
         # A test's database need not survive a power failure.
         event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
@@ -289,25 +260,3 @@ def opened(directory: Path, **flags: Any) -> Iterator[House]:
     identity.close()
     ring.close()
     database.close()
-
-
-def _server() -> Any:
-    url = make_url(POSTGRES)
-    return create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-
-
-def create_postgres(name: str, template: str = "template1") -> str:
-    """A database on the server of CUPOLA_TEST_POSTGRES; returns its name."""
-    engine = _server()
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    engine.dispose()
-    return name
-
-
-def drop_postgres(name: str) -> None:
-    """Delete it again."""
-    engine = _server()
-    with engine.connect() as connection:
-        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-    engine.dispose()

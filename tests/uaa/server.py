@@ -4,17 +4,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 
-from tests.uaa.house import House, opened
+from tests.uaa.house import House, Platform, opened
 
 __all__ = ["served"]
 
 
 @contextmanager
-def served(platform: Path) -> Iterator[House]:
+def served(platform: Platform) -> Iterator[House]:
     """A platform whose addresses are those of a listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

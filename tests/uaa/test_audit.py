@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from cupola import clock
 from cupola.store import identity as tables
@@ -62,9 +62,15 @@ def test_events_and_no_secrets(house: House, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_failing_database_tells_no_secret(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    with house.database.write() as tx:
-        tables.identities.drop(tx.connection)
-    answer = house.token(grant_type="password", username="joe", password="secret")
+    def rename(old: str, new: str) -> None:
+        with house.database.write() as tx:
+            tx.run(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    rename("identities", "hidden")
+    try:
+        answer = house.token(grant_type="password", username="joe", password="secret")
+    finally:
+        rename("hidden", "identities")
     assert answer.status_code in {500, 503}
     assert set(answer.json()) == {"error", "error_description"}
     assert "identities" in caplog.text

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cloudfoundry_client.client import CloudFoundryClient
@@ -17,14 +16,14 @@ from requests import Session
 from requests_oauthlib import OAuth2Session
 
 from tests.uaa.conftest import Clock
-from tests.uaa.house import ADMIN_PASSWORD, House, csrf_of
+from tests.uaa.house import ADMIN_PASSWORD, House, Platform, csrf_of
 from tests.uaa.server import served
 
 BACK = "http://127.0.0.1:1/callback"
 
 
 @pytest.fixture
-def house(platform: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A platform on a real socket. Plain HTTP is what the library wants to be told."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setenv("OAUTHLIB_RELAX_TOKEN_SCOPE", "1")

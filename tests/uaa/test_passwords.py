@@ -3,7 +3,6 @@
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import bcrypt
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy import select, update
 
 from cupola.store import identity as tables
 from cupola.uaa.passwords import Passwords, importable
-from tests.uaa.house import House, opened
+from tests.uaa.house import House, Platform, opened
 
 
 @pytest.mark.parametrize("prefix", ["", "{bcrypt}"])
@@ -68,7 +67,7 @@ def test_secrets_of_clients_are_remembered_not_guessed() -> None:
     assert not passwords.secret_matches("", [])
 
 
-def test_unknown_users_take_as_long(platform: Path) -> None:
+def test_unknown_users_take_as_long(platform: Platform) -> None:
     with opened(platform, identity__shared_secret_argon2_memory_kib=19456, identity__lockout_failures=1000) as house:
         house.user("joe")
 
@@ -87,7 +86,7 @@ def test_unknown_users_take_as_long(platform: Path) -> None:
         assert longer < 2 * shorter, (known, unknown)
 
 
-def test_many_guesses_at_once(platform: Path) -> None:
+def test_many_guesses_at_once(platform: Platform) -> None:
     with opened(platform) as house:
         house.user("joe", "secret-7")
 

@@ -3,7 +3,6 @@
 import base64
 from typing import Any
 
-import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
@@ -98,30 +97,30 @@ def test_wrong_credentials_have_one_answer(house: House) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("form", "status", "error", "text"),
-    [
-        ({}, 400, "invalid_request", "Missing grant type"),
-        ({"grant_type": "x"}, 400, "unsupported_grant_type", "Unsupported grant type: x"),
-        (
-            {"grant_type": "implicit"},
-            400,
-            "invalid_grant",
-            "Implicit grant type not supported from token endpoint",
-        ),
-        ({"grant_type": "client_credentials"}, 401, "invalid_client", "Unauthorized grant type"),
-        ({"grant_type": "refresh_token"}, 400, "invalid_request", "refresh_token parameter not provided"),
-        (
-            {"grant_type": "password", "client_id": "admin"},
-            401,
-            "invalid_client",
-            "Given client ID does not match authenticated client",
-        ),
-    ],
-)
-def test_bad_requests(house: House, form: dict[str, str], status: int, error: str, text: str) -> None:
-    answer = house.token(**form)
-    assert (answer.status_code, answer.json()) == (status, {"error": error, "error_description": text})
+_BAD_REQUESTS: list[tuple[dict[str, str], int, str, str]] = [
+    ({}, 400, "invalid_request", "Missing grant type"),
+    ({"grant_type": "x"}, 400, "unsupported_grant_type", "Unsupported grant type: x"),
+    (
+        {"grant_type": "implicit"},
+        400,
+        "invalid_grant",
+        "Implicit grant type not supported from token endpoint",
+    ),
+    ({"grant_type": "client_credentials"}, 401, "invalid_client", "Unauthorized grant type"),
+    ({"grant_type": "refresh_token"}, 400, "invalid_request", "refresh_token parameter not provided"),
+    (
+        {"grant_type": "password", "client_id": "admin"},
+        401,
+        "invalid_client",
+        "Given client ID does not match authenticated client",
+    ),
+]
+
+
+def test_bad_requests(house: House) -> None:
+    for form, status, error, text in _BAD_REQUESTS:
+        answer = house.token(**form)
+        assert (answer.status_code, answer.json()) == (status, {"error": error, "error_description": text})
 
 
 def test_client_authentication(house: House) -> None:
