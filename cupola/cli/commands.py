@@ -211,6 +211,50 @@ def push(
     sys.exit(push(target, order))
 
 
+@cupola.group()
+def user() -> None:
+    """Make users and let them in again, with access to this machine and without a login."""
+
+
+@user.command("create")
+@click.argument("username")
+@_data_dir
+@click.option("--email", help="[the user name]")
+@click.option(
+    "--group", "groups", multiple=True, help="Group, such as cloud_controller.admin_read_only; may be repeated."
+)
+@click.option("--admin", is_flag=True, help="With the rights of the first user.")
+@click.option("--password", "asks", is_flag=True, help="Read the password from the terminal or standard input.")
+def user_create(
+    username: str, data_dir: Path | None, email: str | None, groups: tuple[str, ...], admin: bool, asks: bool
+) -> None:
+    """Make a user; the password is generated and printed."""
+    from cupola.cli.users import create
+
+    sys.exit(create(_place(data_dir), username, email, groups, admin, asks))
+
+
+@user.command("reset-password")
+@click.argument("username")
+@_data_dir
+@click.option("--password", "asks", is_flag=True, help="Read the password from the terminal or standard input.")
+def user_reset_password(username: str, data_dir: Path | None, asks: bool) -> None:
+    """Give a user a new password, unlock the account and end its sessions."""
+    from cupola.cli.users import reset_password
+
+    sys.exit(reset_password(_place(data_dir), username, asks))
+
+
+@user.command("import")
+@click.argument("file", type=_FILE)
+@_data_dir
+def user_import(file: Path, data_dir: Path | None) -> None:
+    """Make the users of a UAA, with their bcrypt password hashes, from a JSON file."""
+    from cupola.cli.users import import_file
+
+    sys.exit(import_file(_place(data_dir), file))
+
+
 def _place(given: Path | None) -> Path:
     from cupola.cli.place import data_directory
 

@@ -3,6 +3,7 @@ password into the wrong field."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, insert
@@ -13,18 +14,29 @@ from cupola.store.database import Tx
 from cupola.uaa.bearer import Bearer
 from cupola.uaa.forms import address
 
-__all__ = ["Source", "record"]
+__all__ = ["OPERATOR", "Source", "record"]
 
 log = logging.getLogger("cupola.uaa.audit")
 
 
+@dataclass(frozen=True)
 class Source:
-    """From where a request came, and as whom."""
+    """From where something was done, by which client, and by whom if that is not the user whom it concerns."""
 
-    def __init__(self, request: Request, client_id: str | None = None, caller: Bearer | None = None) -> None:
-        self.address = address(request)
-        self.client_id = client_id if caller is None else caller.client_id
-        self.actor = None if caller is None else caller.user_guid or caller.client_id
+    address: str | None
+    client_id: str | None = None
+    actor: str | None = None
+
+    @classmethod
+    def of(cls, request: Request, client_id: str | None = None, caller: Bearer | None = None) -> "Source":
+        """The source of a request; `caller` for one with a bearer token."""
+        if caller is None:
+            return cls(address(request), client_id)
+        return cls(address(request), caller.client_id, caller.user_guid or caller.client_id)
+
+
+OPERATOR = Source(None, actor="operator")
+"""Somebody with access to the machine."""
 
 
 def record(

@@ -139,7 +139,7 @@ async def _for_bearer(identity: Identity, request: Request, wish: Wish, fault: t
     caller = await bearer(identity, request, "uaa.user")
     if fault is not None:
         raise bad_request(fault[1], fault[0])
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> str:
         users = tables.identities
@@ -177,7 +177,7 @@ async def _for_browser(identity: Identity, request: Request, wish: Wish) -> Resp
             return wish.refused("login_required", "Nobody is logged in.")
         again = {key: value for key, value in wish.query.items() if key != "prompt" or value != "login"}
         return moved(visitor.place, f"/login?{urlencode({'next': f'/oauth/authorize?{urlencode(again)}'})}")
-    source = audit.Source(request, wish.client.client_id)
+    source = audit.Source.of(request, wish.client.client_id)
 
     def work(tx: Tx) -> str | Asking:
         scopes = user_scopes(tx, wish.client, user, wish.scopes)
@@ -274,7 +274,7 @@ async def answer(identity: Identity, request: Request) -> Response:
         return html(identity.settings, "problem.html", problem.status, text=problem.description)
     agreed = form["user_oauth_approval"] == "true"
     chosen = {value.removeprefix("scope.") for key, value in form.items() if key.startswith("scope.")}
-    source = audit.Source(request, wish.client.client_id)
+    source = audit.Source.of(request, wish.client.client_id)
 
     def work(tx: Tx) -> str | None:
         _remember(tx, session, None)

@@ -36,7 +36,7 @@ async def authenticate(identity: Identity, request: Request, form: dict[str, str
     given = secret
     if not await identity.hashing(lambda: identity.passwords.secret_matches(given, kept)) or row is None:
         if row is not None:
-            source = audit.Source(request, row.client_id)
+            source = audit.Source.of(request, row.client_id)
             await identity.write(lambda tx: audit.record(tx, "ClientAuthenticationFailure", source))
         raise bad_client()
     return identity.issuer.client(row, "empty" if not secret else "secret")
@@ -57,7 +57,7 @@ async def _by_assertion(identity: Identity, request: Request, form: dict[str, st
     try:
         await prove_client(identity, row, assertion)
     except Problem:
-        source = audit.Source(request, client_id)
+        source = audit.Source.of(request, client_id)
         await identity.write(lambda tx: audit.record(tx, "ClientAuthenticationFailure", source))
         raise
     return identity.issuer.client(row, "private_key_jwt")

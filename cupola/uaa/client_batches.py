@@ -61,7 +61,7 @@ async def _together(identity: Identity, request: Request, action: str | None, st
     bodies = await listed(request, "invalid_client")
     if not 1 <= len(bodies) <= _MOST:
         raise invalid(f"A list of one to {_MOST} clients must be given.")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
     done: list[str] = []
     try:
         steps = [await _step(identity, caller, body, action or str(body.get("action"))) for body in bodies]
@@ -161,7 +161,7 @@ async def put_meta(identity: Identity, request: Request) -> Response:
     values = {"show_on_home_page": body.get("showOnHomePage") is True, "app_launch_url": url, "app_icon": icon}
     if name is not None:
         values["name"] = name
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> dict[str, Any]:
         find(tx, client_id)

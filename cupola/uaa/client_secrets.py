@@ -96,7 +96,7 @@ async def change_secret(identity: Identity, request: Request) -> Response:
     body = await document(request, "invalid_client")
     if body.get("clientId", client_id) != client_id:
         raise invalid("The clientId in the body is not that of the path.")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
     try:
         change = await prepared(identity, caller, client_id, body)
 
@@ -125,7 +125,7 @@ async def change_keys(identity: Identity, request: Request) -> Response:
     given = None if mode == "DELETE" else checked_jwks(body.get("jwks"))
     if mode != "DELETE" and given is None:
         raise invalid("jwks must be given.")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> None:
         row = find(tx, client_id)

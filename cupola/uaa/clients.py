@@ -138,7 +138,7 @@ async def create(identity: Identity, request: Request) -> Response:
     """Create a client."""
     caller = await bearer(identity, request, "clients.write", "clients.admin")
     values = await prepared(identity, caller, await document(request, "invalid_client"))
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
         row = add(tx, values)
@@ -160,7 +160,7 @@ async def update_client(identity: Identity, request: Request) -> Response:
     values = new_values(client_id, body)
     values["jwks"] = checked_jwks(body.get("jwks"))
     _refuse_foreign_scopes(caller, values)
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
         row = replace(tx, find(tx, client_id), values)
@@ -176,7 +176,7 @@ async def update_client(identity: Identity, request: Request) -> Response:
 async def delete_client(identity: Identity, request: Request) -> Response:
     """Delete a client."""
     caller = await bearer(identity, request, "clients.write", "clients.admin")
-    client_id, source = request.path_params["client_id"], audit.Source(request, caller=caller)
+    client_id, source = request.path_params["client_id"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> dict[str, Any]:
         row = find(tx, client_id)

@@ -48,7 +48,7 @@ class Asked:
 
     @property
     def source(self) -> audit.Source:
-        return audit.Source(self.request, self.client.client_id)
+        return audit.Source.of(self.request, self.client.client_id)
 
     @property
     def az_attr(self) -> dict[str, Any] | None:

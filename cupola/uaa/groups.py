@@ -162,7 +162,7 @@ async def create(identity: Identity, request: Request) -> Response:
     """Create a group, with members."""
     caller = await bearer(identity, request, "scim.write", "groups.update")
     body = await document(request)
-    values, listed, source = _named(body), _asked_members(body), audit.Source(request, caller=caller)
+    values, listed, source = _named(body), _asked_members(body), audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> tuple[dict[str, Any], dict[str, str]]:
         guid = guids.new()
@@ -187,7 +187,7 @@ def _taken(name: str) -> Problem:
 async def put(identity: Identity, request: Request) -> Response:
     """Replace a group's name, description and members."""
     caller = await bearer(identity, request, "scim.write", "groups.update")
-    body, source = await document(request), audit.Source(request, caller=caller)
+    body, source = await document(request), audit.Source.of(request, caller=caller)
     values, listed = _named(body), _asked_members(body)
 
     def work(tx: Tx) -> tuple[dict[str, Any], dict[str, str]]:
@@ -204,7 +204,7 @@ async def put(identity: Identity, request: Request) -> Response:
 async def patch(identity: Identity, request: Request) -> Response:
     """Change some of a group: members are added, or removed with `operation: delete`."""
     caller = await bearer(identity, request, "scim.write", "groups.update")
-    body, source = await document(request), audit.Source(request, caller=caller)
+    body, source = await document(request), audit.Source.of(request, caller=caller)
     listed = _asked_members(body)
 
     def work(tx: Tx) -> tuple[dict[str, Any], dict[str, str]]:
@@ -262,7 +262,7 @@ async def _changed(identity: Identity, work: Any, name: str) -> Response:
 async def delete_group(identity: Identity, request: Request) -> Response:
     """Delete a group; its members lose the scope at their next token."""
     caller = await bearer(identity, request, "scim.write")
-    guid, source = request.path_params["guid"], audit.Source(request, caller=caller)
+    guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> tuple[dict[str, Any], dict[str, str]]:
         row = _group(tx, guid)
@@ -319,7 +319,7 @@ async def add_member(identity: Identity, request: Request) -> Response:
     """Put a user or a group in a group."""
     caller = await bearer(identity, request, "scim.write", "groups.update")
     guid, member = request.path_params["guid"], _checked_member(await document(request))
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> None:
         row = _group(tx, guid)
@@ -338,7 +338,7 @@ async def add_member(identity: Identity, request: Request) -> Response:
 async def remove_member(identity: Identity, request: Request) -> Response:
     """Take a user or a group out of a group."""
     caller = await bearer(identity, request, "scim.write")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> dict[str, Any]:
         row = _found(tx, request)

@@ -58,7 +58,7 @@ async def login_do(identity: Identity, request: Request) -> Response:
     following = local_path(visitor.place, form.get("next"))
     if not visitor.proves_form(form):
         return _again(visitor, "invalid_login_request", following)
-    source = audit.Source(request)
+    source = audit.Source.of(request)
     try:
         origin = hinted_origin(form.get("login_hint"))
         username, password = form.get("username", ""), form.get("password", "")
@@ -114,7 +114,7 @@ async def force_password_change(identity: Identity, request: Request) -> Respons
     if await identity.hashing(lambda: identity.passwords.matches(new, row.password_hash)):
         return refused("Your new password cannot be the same as the old password.")
     hashed = await identity.hashing(lambda: identity.passwords.hash(new))
-    source = audit.Source(request)
+    source = audit.Source.of(request)
 
     def work(tx: Tx) -> str | None:
         found = codes.find(tx, "password", code)
@@ -173,7 +173,7 @@ async def forget_client(identity: Identity, request: Request) -> Response:
     user, client_id = visitor.user, form.get("client_id", "")
     if user is None or not visitor.proves_form(form):
         return _again(visitor, "invalid_login_request", "/")
-    source = audit.Source(request, client_id)
+    source = audit.Source.of(request, client_id)
 
     def work(tx: Tx) -> None:
         approvals = tables.approvals
@@ -192,7 +192,7 @@ async def logout(identity: Identity, request: Request) -> Response:
     session, user = visitor.session, visitor.user
     client_id = query.get("client_id") or await _hinted_client(identity, query.get("id_token_hint"))
     wanted = query.get("redirect") or query.get("post_logout_redirect_uri")
-    source = audit.Source(request, client_id)
+    source = audit.Source.of(request, client_id)
 
     def work(tx: Tx) -> list[str]:
         if session is not None:
@@ -224,7 +224,7 @@ async def _hinted_client(identity: Identity, hint: str | None) -> str | None:
 
 async def passcode(identity: Identity, request: Request) -> Response:
     """A code that logs its owner in at the command line, once."""
-    source = audit.Source(request)
+    source = audit.Source.of(request)
     if request.headers.get("authorization"):
         caller = await bearer(identity, request, "uaa.user")
         guid = caller.user_guid

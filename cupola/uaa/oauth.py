@@ -166,7 +166,7 @@ async def revoke_sessions(identity: Identity, request: Request) -> Response:
     itself = caller.user_guid == guid and client_id in {None, caller.client_id} if guid is not None else False
     if not itself:
         caller.require("tokens.revoke")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> bool:
         if (guid is not None and not tables.user_exists(tx, guid)) or (

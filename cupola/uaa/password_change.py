@@ -33,7 +33,7 @@ async def change_password(identity: Identity, request: Request) -> Response:
     if row.origin != "uaa":
         raise scim(400, "invalid_password", f"The password of this user is kept by the identity provider {row.origin}.")
     new = checked_password(body.get("password"))
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
     if old is not None:
         await _require_old(identity, source, row, old)
     if row.password_hash is not None and await _matches(identity, new, row):

@@ -125,7 +125,7 @@ async def create(identity: Identity, request: Request) -> Response:
     if values["origin"] == "uaa" or body.get("password"):
         password = checked_password(body.get("password"))
         hashed = await identity.hashing(lambda: identity.passwords.hash(password))
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
         username, origin = values["username"], values["origin"]
@@ -176,7 +176,7 @@ async def _change(identity: Identity, request: Request, *, whole: bool) -> Respo
     if caller.user_guid != guid:
         caller.require("scim.write")
     body = await document(request)
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
         row = user(tx, guid)
@@ -219,7 +219,7 @@ def _refuse_foreign(caller: Bearer, row: Row[Any], values: Mapping[str, Any]) ->
 async def delete(identity: Identity, request: Request) -> Response:
     """Delete a user; the sessions end."""
     caller = await bearer(identity, request, "scim.write")
-    guid, source = request.path_params["guid"], audit.Source(request, caller=caller)
+    guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> tuple[int, dict[str, Any]]:
         row = user(tx, guid)
@@ -238,7 +238,7 @@ async def delete(identity: Identity, request: Request) -> Response:
 async def verify(identity: Identity, request: Request) -> Response:
     """Mark a user's email as verified."""
     caller = await bearer(identity, request, "scim.write", "scim.create")
-    guid, source = request.path_params["guid"], audit.Source(request, caller=caller)
+    guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
         row = user(tx, guid)
@@ -268,7 +268,7 @@ async def status(identity: Identity, request: Request) -> Response:
         )
     if wanted.get("passwordChangeRequired") not in {None, True}:
         raise bad_request("The requirement that this user change their password cannot be removed via API.", "scim")
-    source = audit.Source(request, caller=caller)
+    source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> None:
         row = user(tx, guid)
