@@ -15,9 +15,11 @@ def _plain_user(town: Town) -> str:
     return user.actor.guid
 
 
-def _unshare(town: Town) -> None:
+def _free(town: Town) -> None:
+    """Unshare and unlock what keeps the organization from being deleted."""
     path = f"/v3/domains/{town['private_domain']}/relationships/shared_organizations/{town['other_organization']}"
     town.cloud.admin.ok("DELETE", path, status=204)
+    town.cloud.admin.ok("DELETE", f"/v3/locks/{town['lock']}", status=202)
 
 
 def _role(town: Town) -> str:
@@ -43,7 +45,7 @@ RECIPES = {
     "GET /v3/organizations/{guid}": Recipe("organization"),
     "POST /v3/organizations": Recipe(body={"name": "new"}),
     "PATCH /v3/organizations/{guid}": Recipe("organization", {"name": "renamed"}),
-    "DELETE /v3/organizations/{guid}": Recipe("organization", first=_unshare),
+    "DELETE /v3/organizations/{guid}": Recipe("organization", first=_free),
     "GET /v3/organizations/{guid}/users": Recipe("organization", sees="user"),
     "GET /v3/spaces": Recipe(sees="space"),
     "GET /v3/spaces/{guid}": Recipe("space"),
