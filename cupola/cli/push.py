@@ -85,7 +85,9 @@ async def _push(console: Console, target: Target, order: Order) -> None:
             for app in batch:
                 if app not in missing:
                     console.print(f"{app.name} is there already.")
-                    await _summary(console, api, await _find(api, space_guid, app.name))
+                    found = await _find(api, space_guid, app.name)
+                    await _wait_until_running(console, api, found, await api.last_line(found["guid"]))
+                    await _summary(console, api, found)
             if missing:
                 await _apply(console, api, space_guid, missing)
             for app in missing:

@@ -122,6 +122,7 @@ class _Foreground:
         self._credentials = credentials
         self._push = list(push)
         self._pushing: subprocess.Popen[bytes] | None = None
+        self._was_up = False
         wanted = programs(settings)
         self._view = View(console, [program.name for program in wanted], _title(settings))
         self._supervisor = Supervisor(settings, wanted, self._tell, self._view.tick)
@@ -147,6 +148,7 @@ class _Foreground:
         if event.process:
             return
         if event.state == "ready":
+            self._was_up = True
             self._view.end()
             announce(self._console, self._settings, self._credentials, self._view.seconds, attached=True)
             if self._push:
@@ -154,7 +156,11 @@ class _Foreground:
         elif event.state == "stopping":
             self._view.end()
             self._end_push()
-            self._view.resume("Stopping apps and platform")
+            self._view.resume("Stopping apps and platform" if self._was_up else "Stopping what was started")
+        elif event.state == "stopped":
+            self._view.end()
+            if self._was_up:
+                self._console.print("Cupola is down.")
 
     def _end_push(self) -> None:
         if self._pushing is not None:
