@@ -224,19 +224,16 @@ class Spool:
             self._lost.update(source_id for source_id, _body in envelopes)
             return False
         segment = self._segments[-1]
-        frames = b"".join(
-            [part for _source, body in envelopes for part in (HEAD.pack(len(body), zlib.crc32(body)), body)]
-        )
+        frames = b"".join([HEAD.pack(len(body), zlib.crc32(body)) + body for _source, body in envelopes])
         if not self._write(segment, frames):
             self._lost.update(source_id for source_id, _body in envelopes)
             return False
         segment.size += len(frames)
         segment.count += len(envelopes)
         self._bytes += len(frames)
-        for source_id, body in envelopes:
-            segment.sources[source_id] += 1
-            self._recent.append(body)
-            self._recent_size += len(body)
+        segment.sources.update([source_id for source_id, _body in envelopes])
+        self._recent += [body for _source, body in envelopes]
+        self._recent_size += len(frames) - HEAD.size * len(envelopes)
         while self._recent_size > self._memory_bytes:
             self._recent_size -= len(self._recent.popleft())
         while self._bytes > self._max_bytes and len(self._segments) > 1:

@@ -1,19 +1,23 @@
 """Access lines: one for each request that got an instance, into the app's log stream, in Gorouter's format.
 
-The lines of one turn of the event loop are spooled together, so that a busy router makes few system calls for them.
+A quote in a value is written `%22`, so that no client can end the value and go on with a field of its choice. The lines of one turn of the event loop are spooled together, so that a busy router makes few system calls for them.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from cupola import clock
 from cupola.router.backends import Backend
 
-__all__ = ["AccessLog", "Entry", "Lines"]
+if TYPE_CHECKING:
+    from cupola.router.exchange import Exchange
+
+__all__ = ["AccessLog", "Lines"]
 
 _MAX_LINE = 61_440
 _MAX_TARGET = 20_000
@@ -28,28 +32,6 @@ class Lines(Protocol):
 
     def put_encoded(self, envelopes: list[tuple[str, bytes]]) -> None:
         """Spool envelopes that are encoded, each with its source id."""
-
-
-class Entry(msgspec.Struct, gc=False):
-    """What a line says. Times in seconds; `received` is since 1970, the others are durations."""
-
-    host: bytes
-    received: float
-    method: bytes
-    target: bytes
-    minor: int
-    special: dict[bytes, bytes]
-    peer: bytes
-    forwarded_for: bytes
-    forwarded_proto: bytes
-    request_id: bytes
-    traced: bytes
-    status: int
-    request_bytes: int
-    response_bytes: int
-    response_seconds: float
-    router_seconds: float
-    router_error: bytes
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -73,13 +55,16 @@ class AccessLog:
         self._second_text = b""
         self._complained = False
 
-    def write(self, entry: Entry, backend: Backend) -> None:
-        """Put the line of a finished request into the app's stream."""
+    def write(self, exchange: Exchange, backend: Backend, seconds: float) -> None:
+        """Put the line of a request that is over, after `seconds`, into the app's stream."""
         endpoint = backend.endpoint
         if endpoint is None:
             return
-        line = self.line(entry, backend)
-        envelope = _Envelope(clock.nanos(), endpoint.app_guid, ROUTER_INDEX, backend.log_tags, line)
+        at = int((exchange.received + seconds) * 1e9)
+        line = self._line(exchange, backend, seconds)
+        if len(line) > _MAX_LINE:
+            line = self._line(exchange, backend, seconds, shorten=True)
+        envelope = _Envelope(at, endpoint.app_guid, ROUTER_INDEX, backend.log_tags, line)
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((endpoint.app_guid, _encoder.encode(envelope)))
@@ -97,51 +82,54 @@ class AccessLog:
                 self._complained = True
                 _log.exception("access lines cannot be spooled")
 
-    def line(self, entry: Entry, backend: Backend) -> bytes:
-        """The text of a line."""
-        special = entry.special
-        target, agent, referer = entry.target, special.get(b"user-agent", b"-"), special.get(b"referer", b"-")
-        forwarded = entry.forwarded_for
-        if len(target) + len(agent) + len(referer) + len(forwarded) > _MAX_LINE - 4 * _MAX_VALUE:
-            target, agent, referer = target[:_MAX_TARGET], agent[:_MAX_VALUE], referer[:_MAX_VALUE]
-            forwarded = forwarded[:_MAX_VALUE]
-        second = int(entry.received)
+    def _line(self, exchange: Exchange, backend: Backend, seconds: float, *, shorten: bool = False) -> bytes:
+        request, client = exchange.request, exchange.client
+        special = request.special
+        received = exchange.received
+        second = int(received)
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return (
-            b'%b - [%b.%09dZ] "%b %b HTTP/1.%d" %d %d %d "%b" "%b" "%b" "%b" x_forwarded_for:"%b" '
-            b'x_forwarded_proto:"%b" vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f app_id:"%b" '
-            b'app_index:"%b" instance_id:"%b" x_cf_routererror:"%b"%b'
-        ) % (
-            entry.host,
+        forwarded = special.get(b"x-forwarded-for")
+        values: tuple[bytes, ...] = (
+            exchange.target,
+            special.get(b"referer") or b"-",
+            special.get(b"user-agent") or b"-",
+            forwarded + b", " + client.peer if forwarded else client.peer,
+            special.get(b"x-forwarded-proto", client.scheme),
+            exchange.router_error or b"-",
+        )
+        if request.quoted or exchange.router_error:
+            values = tuple(value.replace(b'"', b"%22") for value in values)
+        if shorten:
+            values = (values[0][:_MAX_TARGET], *(value[:_MAX_VALUE] for value in values[1:]))
+        target, referer, agent, forwarded, proto, router_error = values
+        return _FORMAT % (
+            exchange.host,
             self._second_text,
-            (entry.received - second) * 1e9,
-            entry.method,
-            quoted(target),
-            entry.minor,
-            entry.status,
-            entry.request_bytes,
-            entry.response_bytes,
-            quoted(referer) or b"-",
-            quoted(agent) or b"-",
-            entry.peer,
+            int((received - second) * 1e9),
+            request.method,
+            target,
+            request.minor,
+            exchange.status,
+            exchange.request_bytes,
+            exchange.response_bytes,
+            referer,
+            agent,
+            client.peer_port,
             backend.shown,
-            quoted(forwarded),
-            quoted(entry.forwarded_proto),
-            entry.request_id,
-            entry.response_seconds,
-            entry.router_seconds,
-            (backend.endpoint.app_guid.encode() if backend.endpoint is not None else b"-"),
-            backend.log_index,
-            backend.log_instance,
-            quoted(entry.router_error) or b"-",
-            entry.traced,
+            forwarded,
+            proto,
+            exchange.trace.request_id,
+            seconds,
+            exchange.sent - exchange.started if exchange.sent else seconds,
+            backend.log_text,
+            router_error,
+            exchange.trace.logged,
         )
 
 
-def quoted(value: bytes) -> bytes:
-    """`value` for between quotes: it cannot end them."""
-    if b'"' in value or b"\\" in value:
-        return value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    return value
+_FORMAT = (
+    b'%b - [%b.%09dZ] "%b %b HTTP/1.%d" %d %d %d "%b" "%b" "%b" "%b" x_forwarded_for:"%b" '
+    b'x_forwarded_proto:"%b" vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f%b x_cf_routererror:"%b"%b'
+)

@@ -14,6 +14,7 @@ import msgspec
 from cupola.router.messages import Endpoint
 
 if TYPE_CHECKING:
+    from cupola.router.exchange import Exchange
     from cupola.router.upstream import Upstream
 
 __all__ = ["FAILED_SECONDS", "Backend", "Backends", "split_address"]
@@ -28,10 +29,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def split_address(address: str) -> tuple[str, str, int]:
-    """`("tcp", ip, port)` or `("unix", path, 0)`. Raises ValueError."""
+    """`("tcp", ip, port)`, `("unix", path, port)`, or `("unix", path, 0)` for a plain socket. Raises ValueError."""
     kind, _, rest = address.partition(":")
     if kind == "unix" and rest.startswith("/"):
-        return kind, rest, 0
+        path, _, port = rest.rpartition(":")
+        return (kind, path, int(port)) if path and port.isdigit() else (kind, rest, 0)
     host, _, port = rest.rpartition(":")
     if kind == "tcp" and host and port.isdigit():
         return kind, host.strip("[]"), int(port)
@@ -39,7 +41,7 @@ def split_address(address: str) -> tuple[str, str, int]:
 
 
 class Backend:
-    """One instance, or the controller (`endpoint` None, without a limit)."""
+    """One instance, or the controller (`endpoint` None)."""
 
     __slots__ = (
         "address",
@@ -49,9 +51,8 @@ class Backend:
         "in_flight",
         "limit",
         "lines",
-        "log_index",
-        "log_instance",
         "log_tags",
+        "log_text",
         "retired",
         "shown",
     )
@@ -67,8 +68,7 @@ class Backend:
         self.lines = b""
         self.log_tags = msgspec.Raw()
         self.shown = b"-"
-        self.log_index = b"-"
-        self.log_instance = b"-"
+        self.log_text = b""
         if endpoint is not None:
             self._describe(endpoint)
 
@@ -83,8 +83,11 @@ class Backend:
         self.log_tags = msgspec.Raw(_encoder.encode(tags))
         kind, host, port = self.address
         self.shown = (endpoint.shown or (f"{host}:{port}" if kind == "tcp" else "-")).encode()
-        self.log_index = index
-        self.log_instance = endpoint.instance_guid.encode()
+        self.log_text = b' app_id:"%b" app_index:"%b" instance_id:"%b"' % (
+            endpoint.app_guid.encode(),
+            index,
+            endpoint.instance_guid.encode(),
+        )
 
     @property
     def usable(self) -> bool:
@@ -94,18 +97,16 @@ class Backend:
     @property
     def full(self) -> bool:
         """Whether it has as many requests as it may have."""
-        return self.in_flight >= self.limit > 0
+        return self.in_flight >= self.limit
 
     def failed(self) -> None:
         """It could not be reached: it is passed over for a while."""
         self.failed_until = time.monotonic() + FAILED_SECONDS
 
-    def take_idle(self, *, repeatable: bool) -> Upstream | None:
-        """The idle connection used last, if it can be relied on."""
+    def take_idle(self, exchange: Exchange, now: float) -> Upstream | None:
+        """The idle connection used last, if the request may rely on it; `now` is monotonic seconds."""
         idle = self.idle
-        if not idle:
-            return None
-        if not repeatable and time.monotonic() - idle[-1].idle_since > _FRESH_SECONDS:
+        if not idle or (now - idle[-1].idle_since > _FRESH_SECONDS and not exchange.repeatable):
             return None
         return idle.pop()
 

@@ -48,13 +48,13 @@ def choose(pool: Pool, tried: Collection[Backend], hash_key: bytes | None, fallb
     backends = pool.backends
     if len(backends) == 1:
         backend = backends[0]
-        return None if backend.full else backend
+        return backend if backend.in_flight < backend.limit else None
     algorithm = pool.algorithm
     if algorithm == "hash" and hash_key is None:
         algorithm = fallback
     if algorithm == "round-robin" and backends and not tried:
         backend = backends[pool.position % len(backends)]
-        if not backend.failed_until and not backend.full:
+        if not backend.failed_until and backend.in_flight < backend.limit:
             pool.position += 1
             return backend
     found = _pick(pool, algorithm, hash_key, lambda one: one.usable and not one.full and one not in tried)

@@ -6,10 +6,12 @@ import asyncio
 import time
 from typing import cast
 
+import httptools
+
 from cupola.router import answers
 from cupola.router.exchange import Exchange
 from cupola.router.framing import ChunkedReader
-from cupola.router.heads import CHUNKED, Malformed, Request, RequestReader
+from cupola.router.heads import CHUNKED, Malformed, Reader, Request
 from cupola.router.service import Service
 from cupola.router.upstream import WRITE_BUFFER
 
@@ -39,7 +41,7 @@ class Client(asyncio.Protocol):
         self.deadline = 0.0
         """Monotonic seconds after which `expire` is called."""
         self._service = service
-        self._reader = RequestReader(service.settings.max_header_bytes)
+        self._reader = Reader(httptools.HttpRequestParser, service.settings.max_header_bytes, 400)
         self._exchange: Exchange | None = None
         self._backlog = b""
         self._streaming = False
@@ -94,7 +96,6 @@ class Client(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
-        self._reader.close()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -114,7 +115,8 @@ class Client(asyncio.Protocol):
         reader = self._reader
         begun = reader.begun
         try:
-            request = reader.read(data)
+            head = reader.read(data)
+            request = Request(head) if head is not None else None
         except Malformed as error:
             self._refuse(error)
             return
@@ -128,16 +130,17 @@ class Client(asyncio.Protocol):
 
     def _begin(self, request: Request, rest: bytes) -> None:
         service = self._service
-        seconds = _HALF_CLOSED_SECONDS if self._half_closed else service.settings.request_timeout
-        self.deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        self.deadline = now + (_HALF_CLOSED_SECONDS if self._half_closed else service.settings.request_timeout)
         self._moved = 0
         length = request.length
         if length:
+            self._reader.renew()
             self.body_complete = False
             self._streaming = False
             self._remaining = length
             self._chunks = ChunkedReader() if length == CHUNKED else None
-        exchange = self._exchange = Exchange(service, self, request)
+        exchange = self._exchange = Exchange(service, self, request, now)
         if rest:
             self._backlog = rest
             self._hold(_BACKLOG)
@@ -162,7 +165,7 @@ class Client(asyncio.Protocol):
 
     def stream_body(self) -> None:
         """There is an instance to take the body: read it."""
-        if self.body_complete or self._streaming:
+        if self._streaming:
             return
         self._streaming = True
         data, self._backlog = self._backlog, b""
@@ -204,16 +207,17 @@ class Client(asyncio.Protocol):
 
     # Ends.
 
-    def exchange_ended(self) -> None:
+    def exchange_ended(self, now: float) -> None:
         """The exchange has said its last word."""
         self._exchange = None
         self._streaming = False
-        self._unhold(_WAITING | _UPSTREAM)
+        if self._holds:
+            self._unhold(_WAITING | _UPSTREAM)
         over = self.close_after or self._service.draining or (self._half_closed and not self._backlog)
         if over or not self.body_complete:
             self._close(linger=not self.body_complete)
             return
-        self.deadline = time.monotonic() + self._service.settings.idle_timeout
+        self.deadline = now + self._service.settings.idle_timeout
         if self._backlog:
             self._service.loop.call_soon(self._continue)
 
@@ -229,7 +233,6 @@ class Client(asyncio.Protocol):
         self._exchange = None
         self._closing = True
         self._service.clients.discard(self)
-        self._reader.close()
         early, self._backlog = self._backlog, b""
         self._unhold(_BACKLOG | _WAITING | _UPSTREAM)
         return early

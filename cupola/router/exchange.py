@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING
 
 from cupola.router import answers, forwarding, sticky
-from cupola.router.access_log import Entry
 from cupola.router.answers import Answer
 from cupola.router.backends import Backend
 from cupola.router.balance import choose
@@ -40,7 +39,10 @@ _GONE = 499
 
 
 class Exchange:
-    """Lives from the request's head to the last byte of the response. Either side may end it at any time."""
+    """Lives from the request's head to the last byte of the response. Either side may end it at any time.
+
+    `host` and `target` as they are sent on; `received` in seconds since 1970, `started` and `sent` monotonic, 0 for not.
+    """
 
     __slots__ = (
         "_attempts",
@@ -49,46 +51,44 @@ class Exchange:
         "_destination",
         "_dialling",
         "_done",
-        "_logged_error",
-        "_received",
-        "_sent",
         "_service",
-        "_started",
-        "_status",
-        "_trace",
         "_tried",
         "_upstream",
         "client",
+        "host",
+        "received",
         "request",
         "request_bytes",
         "response_bytes",
+        "router_error",
+        "sent",
+        "started",
+        "status",
+        "target",
+        "trace",
     )
 
-    def __init__(self, service: Service, client: Client, request: Request) -> None:
+    def __init__(self, service: Service, client: Client, request: Request, now: float) -> None:
         self._service = service
         self.client = client
         self.request = request
+        self.received = time.time()
+        self.started = now
+        self.sent = 0.0
         self.request_bytes = 0
         self.response_bytes = 0
-        self._received = time.time()
-        self._started = time.monotonic()
-        self._sent = 0.0
-        self._trace = service.tracer.trace(request.special)
+        self.status = 0
+        """Of the response whose head the client has been sent; 0 before."""
+        self.router_error = b""
+        self.trace = service.tracer.trace(request.special)
         self._destination: Destination | None = None
         self._backend: Backend | None = None
         self._upstream: Upstream | None = None
         self._dialling: asyncio.Task[None] | None = None
-        self._tried: list[Backend] = []
+        self._tried: tuple[Backend, ...] = ()
         self._attempts = 0
-        self._status = 0
-        self._logged_error = b"-"
         self._chunked_out = False
         self._done = False
-
-    @property
-    def responding(self) -> bool:
-        """Whether the client has been sent a response head."""
-        return self._status != 0
 
     @property
     def repeatable(self) -> bool:
@@ -107,6 +107,8 @@ class Exchange:
             self.answer(found)
             return
         self._destination = found
+        self.host = found.host
+        self.target = found.target
         self._attempt(found, fresh=False)
 
     # Towards the instance.
@@ -118,24 +120,18 @@ class Exchange:
             self._backend.in_flight -= 1
             self._backend = None
         backend = to.pinned
-        if backend is None or (backend in self._tried and not self.names_instance):
+        if backend is None or (backend in self._tried and not to.insists):
             backend = choose(to.pool, self._tried, to.hash_key, self._service.settings.balancing)
-        if backend is None or backend.full:
+        if backend is None or backend.in_flight >= backend.limit:
             self.answer(answers.connection_limit(host_name(to.host) or ""))
             return
         backend.in_flight += 1
         self._backend = backend
-        upstream = None if fresh else backend.take_idle(repeatable=self.repeatable)
+        upstream = None if fresh else backend.take_idle(self, self.started)
         if upstream is None:
             self._dialling = self._service.loop.create_task(self._dial(to, backend))
         else:
             self._send(to, backend, upstream)
-
-    @property
-    def names_instance(self) -> bool:
-        """Whether the client insists on one instance."""
-        special = self.request.special
-        return b"x-cf-app-instance" in special or b"x-cf-process-instance" in special
 
     async def _dial(self, to: Destination, backend: Backend) -> None:
         settings = self._service.settings
@@ -159,21 +155,20 @@ class Exchange:
             self.answer(answers.controller_away(to.target.decode("latin-1")))
             return
         backend.failed()
-        self._tried.append(backend)
+        self._tried = (*self._tried, backend)
         if self._attempts < _ATTEMPTS:
             self._attempt(to, fresh=False)
         else:
             self.answer(answers.endpoint_failure(cause_of(error)))
 
     def _send(self, to: Destination, backend: Backend, upstream: Upstream) -> None:
-        client = self.client
         self._upstream = upstream
-        self._sent = time.monotonic()
-        head = forwarding.request_head(
-            self.request, to.host, to.target, client.peer, client.scheme, self._trace, backend
-        )
-        upstream.send(self, head)
-        client.stream_body()
+        self.sent = time.monotonic()
+        upstream.exchange = self
+        upstream.informational = 0
+        upstream.transport.write(forwarding.request_head(self, backend))
+        if not self.client.body_complete:
+            self.client.stream_body()
 
     def send_body(self, data: bytes) -> None:
         """Pass on a piece of the request's body."""
@@ -202,7 +197,7 @@ class Exchange:
     def respond(self, response: Response, piece: bytes) -> None:
         """Pass on the head of the response and the first piece of its body."""
         client, request = self.client, self.request
-        self._status = response.status
+        self.status = response.status
         length = response.length
         keep_alive = request.keep_alive and not self._service.draining and not client.close_after
         if length < 0:
@@ -226,10 +221,10 @@ class Exchange:
         assert backend is not None
         if to.system and b"x-vcap-request-id" in special:
             return [b"X-Vcap-Request-Id: " + special[b"x-vcap-request-id"]]
-        added = [b"X-Vcap-Request-Id: " + self._trace.request_id]
+        added = [b"X-Vcap-Request-Id: " + self.trace.request_id]
         if b"x-cf-routererror" in special:
-            self._logged_error = special[b"x-cf-routererror"]
-            added.append(b"X-Cf-RouterError: " + self._logged_error)
+            self.router_error = special[b"x-cf-routererror"]
+            added.append(b"X-Cf-RouterError: " + self.router_error)
         if b";" in to.target:
             added.append(b"X-Cf-RouterError: deprecated-semicolon-params")
         if backend.endpoint is not None and (b"set-cookie" in special or to.wanted):
@@ -254,11 +249,15 @@ class Exchange:
         if self._chunked_out:
             self.client.transport.write(last_chunk(trailers) if trailers else LAST_CHUNK)
 
-    def finished(self) -> None:
+    def finished(self, now: float) -> None:
         """The response has been passed on whole; the connection to the instance has been given back."""
         self._upstream = None
-        self._end()
-        self.client.exchange_ended()
+        self._done = True
+        backend = self._backend
+        assert backend is not None
+        backend.in_flight -= 1
+        self._service.access_log.write(self, backend, now - self.started)
+        self.client.exchange_ended(now)
 
     def switch(self, response: Response, rest: bytes) -> None:
         """The instance agreed to another protocol: from here on bytes are carried as they come."""
@@ -268,7 +267,7 @@ class Exchange:
             upstream.close()
             self.upstream_lost("switched protocols unasked", began=True)
             return
-        self._status = 101
+        self.status = 101
         client = self.client
         client.transport.write(forwarding.informational(response))
         early = client.detach()
@@ -280,16 +279,16 @@ class Exchange:
         self.request_bytes = sent
         self.response_bytes = received
         self._upstream = None
-        self._end()
+        self._end(time.monotonic())
 
     def upstream_lost(self, cause: str, *, began: bool) -> None:
         """The connection to the instance ended before the response did."""
         self._upstream = None
         to = self._destination
         assert to is not None
-        if self.responding:
+        if self.status:
             # An early end of the connection is the only way to tell the client that the rest is missing.
-            self._logged_error = f"endpoint_failure ({cause})".encode()
+            self.router_error = f"endpoint_failure ({cause})".encode()
             self._cut()
         elif not began and self._attempts < _ATTEMPTS and self.repeatable:
             self._attempt(to, fresh=True)
@@ -303,28 +302,29 @@ class Exchange:
     def answer(self, answer: Answer) -> None:
         """Answer in the router's own words."""
         request, client = self.request, self.client
-        self._status = answer.status
-        self._logged_error = answer.router_error.encode("latin-1", "replace")
+        self.status = answer.status
+        self.router_error = answer.router_error.encode("latin-1", "replace")
         close = not request.keep_alive or not client.body_complete or self._service.draining
         client.close_after = client.close_after or close
         head_only = request.method == b"HEAD"
-        data = answers.render(answer, self._trace.request_id, close=client.close_after, head_only=head_only)
+        data = answers.render(answer, self.trace.request_id, close=client.close_after, head_only=head_only)
         client.transport.write(data)
         self.response_bytes = 0 if head_only else len(data) - data.index(b"\r\n\r\n") - 4
         self._drop_upstream()
-        self._end()
-        client.exchange_ended()
+        now = time.monotonic()
+        self._end(now)
+        client.exchange_ended(now)
 
     def client_gone(self) -> None:
         """The client's connection is no more."""
         if not self._done:
-            self._status = self._status or _GONE
+            self.status = self.status or _GONE
             self._drop_upstream()
-            self._end()
+            self._end(time.monotonic())
 
     def expired(self) -> None:
         """The time for the whole request is over."""
-        if self.responding:
+        if self.status:
             self._drop_upstream()
             self._cut()
         elif not self.client.body_complete:
@@ -335,13 +335,13 @@ class Exchange:
     def body_malformed(self, status: int, reason: str) -> None:
         """The request's body is not framed as it must be: whoever has it must not take it for whole."""
         self._drop_upstream()
-        if self.responding:
+        if self.status:
             self._cut()
         else:
             self.answer(answers.malformed(status, reason))
 
     def _cut(self) -> None:
-        self._end()
+        self._end(time.monotonic())
         # HTTP/1.0 without a length: only a reset tells a broken response from a whole one.
         self.client.cut(hard=self.request.minor == 0)
 
@@ -353,7 +353,7 @@ class Exchange:
             self._upstream.close()
             self._upstream = None
 
-    def _end(self) -> None:
+    def _end(self, now: float) -> None:
         """Count the request as over and write its line, once."""
         if self._done:
             return
@@ -361,32 +361,4 @@ class Exchange:
         backend = self._backend
         if backend is not None:
             backend.in_flight -= 1
-            if backend.endpoint is not None:
-                self._log(backend)
-
-    def _log(self, backend: Backend) -> None:
-        to, request, client = self._destination, self.request, self.client
-        assert to is not None
-        special = request.special
-        now = time.monotonic()
-        forwarded = special.get(b"x-forwarded-for")
-        entry = Entry(
-            to.host,
-            self._received,
-            request.method,
-            to.target,
-            request.minor,
-            special,
-            client.peer_port,
-            b"%b, %b" % (forwarded, client.peer) if forwarded else client.peer,
-            special.get(b"x-forwarded-proto", client.scheme),
-            self._trace.request_id,
-            self._trace.logged,
-            self._status,
-            self.request_bytes,
-            self.response_bytes,
-            now - self._started,
-            (self._sent or now) - self._started,
-            self._logged_error,
-        )
-        self._service.access_log.write(entry, backend)
+            self._service.access_log.write(self, backend, now - self.started)

@@ -1,46 +1,43 @@
 """Heads as they are sent on: hop-by-hop headers end here, X-Forwarded-* and the platform's own are added."""
 
-import time
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from cupola.router.backends import Backend
 from cupola.router.heads import CHUNKED, NO_BODY, UNTIL_CLOSE, Request, Response
-from cupola.router.tracing import Trace
+
+if TYPE_CHECKING:
+    from cupola.router.exchange import Exchange
 
 __all__ = ["informational", "request_head", "response_head"]
 
 
-def request_head(
-    request: Request, host: bytes, target: bytes, peer: bytes, scheme: bytes, trace: Trace, backend: Backend
-) -> bytes:
-    """The head for an instance. `host` and `target` are in origin form; `peer` is the client's address."""
+def request_head(exchange: Exchange, backend: Backend) -> bytes:
+    """The head for an instance."""
+    request, client, trace = exchange.request, exchange.client, exchange.trace
     special = request.special
-    forwarded = special.get(b"x-forwarded-for")
-    lines = [
-        b"%b %b HTTP/1.1\r\nHost: %b" % (request.method, target, host),
-        *request.lines,
-        b"X-Forwarded-For: %b, %b" % (forwarded, peer) if forwarded else b"X-Forwarded-For: " + peer,
-        b"X-Forwarded-Proto: " + special.get(b"x-forwarded-proto", scheme),
-    ]
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (request.method, exchange.target, exchange.host), *request.lines]
+    if b"x-forwarded-for" in special:
+        lines.append(b"X-Forwarded-For: %b, %b" % (special[b"x-forwarded-for"], client.peer))
+    else:
+        lines.append(b"X-Forwarded-For: " + client.peer)
+    lines.append(b"X-Forwarded-Proto: " + special.get(b"x-forwarded-proto", client.scheme))
     if b"x-request-start" not in special:
-        lines.append(b"X-Request-Start: %d" % (time.time() * 1000))
-    if request.length:
-        lines.append(
-            b"Transfer-Encoding: chunked" if request.length == CHUNKED else b"Content-Length: %d" % request.length
-        )
+        lines.append(b"X-Request-Start: %d" % (exchange.received * 1000))
+    length = request.length
+    if length:
+        lines.append(b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length)
+        if b"expect" in special and request.minor:
+            lines.append(b"Expect: 100-continue")
     elif b"content-length" in special:
         lines.append(b"Content-Length: 0")
     if b"te" in special and b"trailers" in special[b"te"].lower():
         lines.append(b"TE: trailers")
-    if request.length and b"expect" in special and request.minor:
-        lines.append(b"Expect: 100-continue")
     if request.upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + request.upgrade)
-    return b"%b\r\nX-Vcap-Request-Id: %b\r\n%b%b\r\n" % (
-        b"\r\n".join(lines),
-        trace.request_id,
-        trace.lines,
-        backend.lines,
-    )
+    lines.append(b"X-Vcap-Request-Id: %b\r\n%b%b\r\n" % (trace.request_id, trace.lines, backend.lines))
+    return b"\r\n".join(lines)
 
 
 def response_head(response: Response, request: Request, added: list[bytes], *, keep_alive: bool) -> bytes:

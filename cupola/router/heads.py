@@ -1,14 +1,16 @@
-"""Heads of requests and responses: httptools (llhttp, strict) reads them; what it would still let through is refused here.
+"""Heads of requests and responses: httptools (llhttp, strict) judges them; what it would still let through is refused here.
 
     Malformed       the head is not one that every reader would understand in the same way; carries status and reason
 
-Only heads go through the parser. Where a body ends is decided in framing.py from the one header that says so, so that a
-second message in the same bytes is never touched before the first one is answered.
+The parser sees heads only, and calls nobody: a head that it does not refuse has no bare CR or LF, no folded lines, no
+space before a colon, at most one Content-Length and not both it and Transfer-Encoding, so that its lines may then be
+taken apart simply. Where a body ends is decided in framing.py from the one header that says so: a second message in the same bytes
+is never touched before the first one is answered.
 """
 
 import httptools
 
-__all__ = ["CHUNKED", "NO_BODY", "UNTIL_CLOSE", "Malformed", "Request", "RequestReader", "Response", "ResponseReader"]
+__all__ = ["CHUNKED", "NO_BODY", "UNTIL_CLOSE", "Malformed", "Reader", "Request", "Response"]
 
 NO_BODY = 0
 CHUNKED = -1
@@ -16,11 +18,10 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """Instead of a length in bytes: the body ends with the connection (responses only)."""
 
-END = b"\r\n\r\n"
-_MINOR = {b" HTTP/1.1": 1, b" HTTP/1.0": 0}
+_END = b"\r\n\r\n"
+_CARRIAGE_RETURN = 13
+_MINOR = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _NO_CONTENT = frozenset({204, 304})
-_LONG_NAMES = 4096
-"""Spellings of header names that are remembered."""
 
 _REQUEST_NAMES = frozenset(
     b"host connection keep-alive proxy-connection te transfer-encoding upgrade content-length expect proxy-authorization "
@@ -41,9 +42,26 @@ _RESPONSE_KEPT = frozenset({b"set-cookie"})
 _JOINED = {b"cookie": b"; ", b"x-forwarded-for": b", ", b"connection": b",", b"te": b",", b"set-cookie": b"\n"}
 """What stands between the values of a header that came more than once; of others the first counts."""
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_OF_THE_CONNECTION = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"})
 
-Header = tuple[bytes, bytes]
-_Parser = httptools.HttpRequestParser | httptools.HttpResponseParser
+_REPEATED = frozenset(
+    b"host connection user-agent te expect upgrade x-forwarded-proto accept accept-encoding accept-language "
+    b"cache-control pragma dnt upgrade-insecure-requests priority sec-fetch-dest sec-fetch-mode sec-fetch-site "
+    b"sec-fetch-user sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-gpc content-type content-length "
+    b"transfer-encoding server date vary accept-ranges keep-alive x-powered-by x-content-type-options x-frame-options "
+    b"strict-transport-security referrer-policy x-xss-protection content-encoding expires last-modified etag".split()
+)
+"""Headers whose lines come again and again and hold no secrets: such a line is taken apart once."""
+_SEEN = 8192
+_SEEN_BYTES = 256
+"""Lines that are remembered, and the longest of them."""
+
+Line = tuple[bytes, bytes, bool]
+"""Key of a header that the router reads (empty: none), value, whether the line is passed on."""
+_SHORT_LIST = 256
+"""Values of Connection, and status lines, that are remembered."""
+_connections: dict[bytes, tuple[frozenset[bytes], frozenset[bytes]]] = {}
+_status_lines: dict[bytes, tuple[bytes, int, bool]] = {}
 
 
 class Malformed(Exception):
@@ -58,22 +76,28 @@ class Malformed(Exception):
 
 class Request:
     """The head of a request. `special` holds the headers that the router reads, by lower-case name; `lines` the headers
-    that go on as they are, in order; `length` is bytes or CHUNKED."""
+    that go on as they are, in order; `length` is bytes or CHUNKED. `quoted`: there is a quote in it."""
 
-    __slots__ = ("connection", "keep_alive", "length", "lines", "method", "minor", "special", "target", "upgrade")
+    __slots__ = ("keep_alive", "length", "lines", "method", "minor", "quoted", "special", "target", "upgrade")
 
-    def __init__(self, method: bytes, target: bytes, minor: int, headers: list[Header]) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.lines, self.special = _sort(headers, _request_keys, _REQUEST_NAMES, _REQUEST_KEPT)
-        special = self.special
-        self.connection: frozenset[bytes] | None = None
+    def __init__(self, head: bytes) -> None:
+        lines = head[:-4].split(b"\r\n")
+        words = lines[0].split(b" ")
+        # The parser lets several spaces, a line feed before the line and fragments pass.
+        if len(words) != 3 or words[1].find(b"#") >= 0 or head < b"A":
+            raise Malformed(400, "malformed request line")
+        self.method, self.target, version = words
+        self.quoted = head.find(b'"') >= 0
+        minor = self.minor = _MINOR.get(version, -1)
+        if minor < 0:
+            raise Malformed(400, "")
+        self.lines, self.special = _sort(lines, _request_lines)
         self.keep_alive = minor == 1
         self.upgrade = b""
+        self.length = NO_BODY
+        special = self.special
         if b"connection" in special:
             self._read_connection(special[b"connection"])
-        self.length = NO_BODY
         if b"content-length" in special:
             self.length = int(special[b"content-length"])
         elif b"transfer-encoding" in special:
@@ -85,25 +109,27 @@ class Request:
         if wanted in self.special:
             return self.special[wanted]
         for line in self.lines:
-            given, _, value = line.partition(b": ")
+            given, _, value = line.partition(b":")
             if given.lower() == wanted:
-                return value
+                return value.strip()
         return None
 
     def _read_connection(self, value: bytes) -> None:
-        tokens = self.connection = _tokens(value)
+        tokens, named = _connections.get(value) or _connection(value)
         self.keep_alive = b"close" not in tokens if self.minor else b"keep-alive" in tokens
-        protocol = self.special.get(b"upgrade", b"").strip()
-        # An upgrade to cleartext HTTP/2 would hide every further request of the connection from the router.
-        if b"upgrade" in tokens and protocol and b"h2c" not in protocol.lower() and self.minor:
-            self.upgrade = protocol
-        self.lines = _without_named(self.lines, tokens)
+        if b"upgrade" in tokens and self.minor:
+            protocol = self.special.get(b"upgrade", b"")
+            # An upgrade to cleartext HTTP/2 would hide every further request of the connection from the router.
+            if b"h2c" not in protocol.lower():
+                self.upgrade = protocol
+        if named:
+            self.lines = _without(self.lines, named)
 
     def _chunked(self, value: bytes) -> int:
         if self.minor == 0:
             raise Malformed(400, "Transfer-Encoding in an HTTP/1.0 request")
-        if value.strip().lower() != b"chunked":
-            raise Malformed(501, "Unsupported transfer coding")
+        if value.lower() != b"chunked":
+            raise Malformed(501, "unsupported transfer coding")
         return CHUNKED
 
 
@@ -112,19 +138,21 @@ class Response:
 
     __slots__ = ("keep_alive", "length", "line", "lines", "special", "status")
 
-    def __init__(self, status: int, line: bytes, headers: list[Header], method: bytes) -> None:
+    def __init__(self, head: bytes, method: bytes) -> None:
+        lines = head[:-4].split(b"\r\n")
+        self.line, status, self.keep_alive = _status_lines.get(lines[0]) or _status_line(lines[0])
         self.status = status
-        self.keep_alive = line.startswith(b"HTTP/1.1")
-        self.line = line if self.keep_alive else b"HTTP/1.1" + line[8:]
-        self.lines, special = _sort(headers, _response_keys, _RESPONSE_NAMES, _RESPONSE_KEPT)
+        self.lines, special = _sort(lines, _response_lines)
         self.special = special
         if b"connection" in special:
-            tokens = _tokens(special[b"connection"])
+            value = special[b"connection"]
+            tokens, named = _connections.get(value) or _connection(value)
             self.keep_alive = b"close" not in tokens if self.keep_alive else b"keep-alive" in tokens
-            self.lines = _without_named(self.lines, tokens)
-        if b"transfer-encoding" in special and special[b"transfer-encoding"].strip().lower() != b"chunked":
+            if named:
+                self.lines = _without(self.lines, named)
+        if b"transfer-encoding" in special and special[b"transfer-encoding"].lower() != b"chunked":
             raise Malformed(502, "unsupported transfer coding")
-        if status in _NO_CONTENT or status < 200 or method == b"HEAD":
+        if method == b"HEAD" or status in _NO_CONTENT or status < 200:
             self.length = NO_BODY
         elif b"content-length" in special:
             self.length = int(special[b"content-length"])
@@ -134,229 +162,153 @@ class Response:
             self.length = UNTIL_CLOSE
 
 
-class _Reader:
-    """One head at a time, however the bytes come. `rest` is what came after the head."""
+class Reader:
+    """Heads of one connection, one at a time, however the bytes come. `rest` is what came after the head.
 
-    __slots__ = ("_complete", "_headers", "_max", "_parser", "_partial", "_started", "_url", "rest")
+    `make` is the class of httptools' parser, which is renewed after each message with a body: that is not for the
+    parser. At `max_bytes` a head is too large. Malformed carries `status`, or 431 for a request that is too large.
+    """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max = max_bytes
-        self._complete = False
-        self._headers: list[Header] = []
-        self._partial = bytearray()
-        self._started = False
-        self._url = b""
-        self.rest = b""
+    __slots__ = ("_make", "_max", "_parser", "_partial", "_status", "begun", "rest")
 
-    @property
-    def begun(self) -> bool:
+    def __init__(
+        self, make: type[httptools.HttpRequestParser | httptools.HttpResponseParser], max_bytes: int, status: int
+    ) -> None:
+        self.begun = False
         """Whether some, but not all, of a head has come."""
-        return self._started
+        self.rest = b""
+        self._make = make
+        self._max = max_bytes
+        self._status = status
+        self._parser = make(None)
+        self._partial = b""
 
-    def on_url(self, url: bytes) -> None:
-        """For the parser, which may call it in pieces."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """For the parser."""
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """For the parser."""
-        self._complete = True
-
-    def _feed(self, parser: _Parser, data: bytes, status: int) -> bytes | None:
+    def read(self, data: bytes) -> bytes | None:
         """The whole head once its last bytes are there. Raises Malformed as soon as it cannot become one."""
-        if self._started:
-            return self._piece(parser, data, status)
-        if self._partial:
-            data = bytes(self._partial) + data
-            self._partial.clear()
-        while data.startswith(b"\r\n"):
-            data = data[2:]
-        if data in (b"", b"\r"):
-            self._partial += data
-            return None
-        self._started = True
-        self._headers = []
-        self._complete = False
-        self._url = b""
-        end = data.find(END)
-        if end < 0:
-            return self._piece(parser, data, status)
-        size = end + 4
-        if size == len(data):
-            head = data
+        end = data.find(_END) + 4
+        if end < 4 or self.begun or self._partial or data[0] == _CARRIAGE_RETURN or end >= self._max:
+            return self._go_on(data)
+        if end == len(data):
             self.rest = b""
         else:
-            head = data[:size]
-            self.rest = data[size:]
-        _parse(parser, head, status)
-        return self._finish(head, status)
+            self.rest = data[end:]
+            data = data[:end]
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._refuse(error)
+        return data
 
-    def _piece(self, parser: _Parser, data: bytes, status: int) -> bytes | None:
-        # What came so far is parsed at once: nonsense that never ends must not wait for its timeout.
-        partial = self._partial
-        start = len(partial)
-        partial += data
-        end = partial.find(END, max(start - 3, 0))
-        if end < 0:
-            _parse(parser, data, status)
-            if len(partial) >= self._max:
-                raise _too_large(status)
-            return None
-        size = end + 4
-        head = bytes(partial[:size])
-        self.rest = bytes(partial[size:])
-        self._partial = bytearray()
-        _parse(parser, head[start:], status)
-        return self._finish(head, status)
+    def renew(self) -> None:
+        """Forget the message whose head was read."""
+        self._parser = self._make(None)
 
-    def _finish(self, head: bytes, status: int) -> bytes:
-        if not self._complete:
-            raise Malformed(status, "malformed header")
+    def _go_on(self, data: bytes) -> bytes | None:
+        """The slow way, for a head that comes in pieces.
+
+        What came so far is judged at once: nonsense that never ends must not wait for its timeout.
+        """
+        start = len(self._partial) if self.begun else 0
+        data = self._partial + data
+        if not self.begun:
+            while data.startswith(b"\r\n"):
+                data = data[2:]
+            self.begun = data not in (b"", b"\r")
+        end = data.find(_END, max(start - 3, 0)) + 4
+        whole = end >= 4 and self.begun
+        head, rest = (data[:end], data[end:]) if whole else (data, b"")
         if len(head) >= self._max:
-            raise _too_large(status)
-        self._started = False
+            raise self._too_large()
+        if self.begun:
+            try:
+                self._parser.feed_data(head[start:])
+            except httptools.HttpParserError as error:
+                self._refuse(error)
+        if not whole:
+            self._partial = head
+            return None
+        self.rest = rest
+        self._partial = b""
+        self.begun = False
         return head
 
+    def _refuse(self, error: httptools.HttpParserError) -> None:
+        if not isinstance(error, httptools.HttpParserUpgrade):
+            raise Malformed(self._status, str(error)) from None
+        self.renew()
 
-class RequestReader(_Reader):
-    """The requests of one connection, one after the other."""
-
-    __slots__ = ()
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self._parser = httptools.HttpRequestParser(self)
-
-    def close(self) -> None:
-        """Let go of the parser, which refers back to its reader."""
-        del self._parser
-
-    def read(self, data: bytes) -> Request | None:
-        """The head that these bytes complete, or None. Raises Malformed."""
-        parser = self._parser
-        head = self._feed(parser, data, 400)
-        if head is None:
-            return None
-        line = head[: head.find(b"\r\n")]
-        version = line[-9:]
-        if version not in _MINOR:
-            raise Malformed(400, "")
-        method = parser.get_method()
-        target = self._url
-        # The parser lets several spaces, a line feed before the line and fragments pass.
-        if len(method) + len(target) + 10 != len(line) or not line.startswith(method) or b"#" in target:
-            raise Malformed(400, "malformed request line")
-        request = Request(method, target, _MINOR[version], self._headers)
-        if request.length or (request.connection and b"upgrade" in request.connection):
-            # The parser would now wait for a body that it never sees.
-            self._parser = httptools.HttpRequestParser(self)
-        return request
-
-
-class ResponseReader(_Reader):
-    """The responses of one connection to an instance."""
-
-    __slots__ = ()
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self._parser = httptools.HttpResponseParser(self)
-
-    def close(self) -> None:
-        """Let go of the parser, which refers back to its reader."""
-        del self._parser
-
-    def read(self, data: bytes, method: bytes) -> Response | None:
-        """The head that these bytes complete, or None; `method` is that of the request. Raises Malformed."""
-        parser = self._parser
-        head = self._feed(parser, data, 502)
-        if head is None:
-            return None
-        line = head[: head.find(b"\r\n")]
-        if not line.startswith(b"HTTP/1."):
-            raise Malformed(502, "malformed status line")
-        if len(line) == len(b"HTTP/1.1 200"):
-            line += b" "
-        response = Response(parser.get_status_code(), line, self._headers, method)
-        self._parser = httptools.HttpResponseParser(self)
-        return response
-
-
-def _parse(parser: _Parser, data: bytes, status: int) -> None:
-    try:
-        parser.feed_data(data)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError as error:
-        raise Malformed(status, str(error)) from None
-
-
-def _too_large(status: int) -> Malformed:
-    if status == 400:
+    def _too_large(self) -> Malformed:
+        if self._status == 502:
+            return Malformed(502, "the response head is too large")
         return Malformed(431, "", "max-request-size-exceeded")
-    return Malformed(502, "the response head is too large")
 
 
-_request_keys: dict[bytes, bytes] = {}
-_response_keys: dict[bytes, bytes] = {}
+class _Lines:
+    """What header lines of one direction mean: `names` are read by the router, of these `kept` are passed on as well."""
+
+    def __init__(self, names: frozenset[bytes], kept: frozenset[bytes]) -> None:
+        self.seen: dict[bytes, Line] = {}
+        self._names = names
+        self._kept = kept
+
+    def learn(self, line: bytes) -> Line:
+        """Take a line apart."""
+        name, _, value = line.partition(b":")
+        key = name.lower()
+        found = (key, value.strip(), key in self._kept) if key in self._names else (b"", b"", True)
+        if key in _REPEATED and len(line) <= _SEEN_BYTES:
+            if len(self.seen) >= _SEEN:
+                self.seen.clear()
+            self.seen[line] = found
+        return found
 
 
-def _sort(
-    headers: list[Header], keys: dict[bytes, bytes], names: frozenset[bytes], kept: frozenset[bytes]
-) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """Tell the headers that the router reads from those that it only passes on. Raises Malformed for a repeated one
-    that may come once."""
-    lines: list[bytes] = []
+_request_lines = _Lines(_REQUEST_NAMES, _REQUEST_KEPT)
+_response_lines = _Lines(_RESPONSE_NAMES, _RESPONSE_KEPT)
+
+
+def _sort(lines: list[bytes], known: _Lines) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """Tell the headers that the router reads from those that it only passes on; the first line is no header.
+
+    Raises Malformed for a repeated one that may come once.
+    """
+    passed: list[bytes] = []
     special: dict[bytes, bytes] = {}
-    for header in headers:
-        name = header[0]
-        key = keys.get(name)
-        if key is None:
-            key = _learn(name, keys, names)
-        if not key:
-            lines.append(b": ".join(header))
-            continue
-        if key not in special:
-            special[key] = header[1]
-        elif key in _ONCE:
-            raise Malformed(400, f"Repeated {key.decode().title()} header")
-        elif key in _JOINED:
-            special[key] += _JOINED[key] + header[1]
-        if key in kept:
-            lines.append(b": ".join(header))
-    return lines, special
+    seen = known.seen.get
+    del lines[0]
+    for line in lines:
+        key, value, kept = seen(line) or known.learn(line)
+        if key:
+            if key not in special:
+                special[key] = value
+            elif key in _ONCE:
+                raise Malformed(400, f"repeated {key.decode().title()} header")
+            elif key in _JOINED:
+                special[key] += _JOINED[key] + value
+        if kept:
+            passed.append(line)
+    return passed, special
 
 
-def _learn(name: bytes, keys: dict[bytes, bytes], names: frozenset[bytes]) -> bytes:
-    """The key of a spelling: the lower-case name of a header that the router reads, else empty."""
-    key = name.lower()
-    if key not in names:
-        key = b""
-    if len(keys) >= _LONG_NAMES:
-        keys.clear()
-    keys[name] = key
-    return key
-
-
-def _tokens(value: bytes) -> frozenset[bytes]:
-    found = _token_cache.get(value)
-    if found is None:
-        found = frozenset(token.strip().lower() for token in value.split(b",")) - {b""}
-        if len(_token_cache) < 256 and len(value) < 64:
-            _token_cache[value] = found
+def _connection(value: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """The tokens of a Connection header, and those of them that name headers which end here (RFC 9110, 7.6.1)."""
+    tokens = frozenset(token.strip().lower() for token in value.split(b",")) - {b""}
+    found = tokens, tokens - _OF_THE_CONNECTION
+    if len(_connections) < _SHORT_LIST and len(value) < _SEEN_BYTES:
+        _connections[value] = found
     return found
 
 
-_token_cache: dict[bytes, frozenset[bytes]] = {}
-_ORDINARY_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"})
+def _status_line(line: bytes) -> tuple[bytes, int, bool]:
+    """A status line as it is sent on, its status, and whether its version keeps connections. Raises Malformed."""
+    if line[:9] not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise Malformed(502, "malformed status line")
+    # The space before an absent reason is not optional.
+    found = b"HTTP/1.1 %b %b" % (line[9:12], line[13:]), int(line[9:12]), line[7:8] == b"1"
+    if len(_status_lines) < _SHORT_LIST and len(line) < _SEEN_BYTES:
+        _status_lines[line] = found
+    return found
 
 
-def _without_named(lines: list[bytes], tokens: frozenset[bytes]) -> list[bytes]:
-    """Headers named in Connection end here (RFC 9110, 7.6.1)."""
-    named = tokens - _ORDINARY_TOKENS
-    if not named:
-        return lines
+def _without(lines: list[bytes], named: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in named]

@@ -17,17 +17,20 @@ __all__ = ["Destination", "resolve"]
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _INSTANCE = re.compile(r"([0-9a-f-]{36}):([0-9]{1,9})")
 _PROCESS_INSTANCE = re.compile(r"([0-9a-f-]{36})(?::([0-9]{1,9}))?")
+_SLASH = ord("/")
 _MONITOR = b"HTTP-Monitor/1.1"
 
 
 class Destination(msgspec.Struct, gc=False):
-    """Where a request goes. `host` and `target` as they are sent on; `wanted` is the instance of its sticky cookie."""
+    """Where a request goes. `host` and `target` as they are sent on; `pinned` is the instance that it
+    names, in which case it may insist on it; `wanted` is the instance of its sticky cookie."""
 
     pool: Pool
     host: bytes
     target: bytes
     system: bool = False
     pinned: Backend | None = None
+    insists: bool = False
     wanted: str = ""
     hash_key: bytes | None = None
 
@@ -39,7 +42,7 @@ def resolve(service: Service, request: Request) -> Destination | Answer:
     if special.get(b"user-agent") == _MONITOR:
         return _health(service)
     host = special.get(b"host", b"")
-    if not target.startswith(b"/"):
+    if target[0] != _SLASH:
         form = _origin_form(request, host)
         if isinstance(form, Answer):
             return form
@@ -56,7 +59,15 @@ def resolve(service: Service, request: Request) -> Destination | Answer:
         return answers.route_service_unsupported()
     if not pool.backends:
         return answers.no_endpoints(_shown(host))
-    return _with_instance(service, request, Destination(pool, host, target))
+    found = Destination(pool, host, target)
+    if (
+        b"cookie" in special
+        or pool.route.hash_header
+        or b"x-cf-app-instance" in special
+        or b"x-cf-process-instance" in special
+    ):
+        return _with_instance(service, request, found)
+    return found
 
 
 def _health(service: Service) -> Answer:
@@ -113,6 +124,7 @@ def _pin(value: bytes, found: Destination, *, process: bool) -> Answer | None:
         return answers.invalid_instance_header(process=process)
     guid, index = match[1], match[2]
     found.pinned = find(found.pool, guid, int(index) if index else None, process=process)
+    found.insists = True
     if found.pinned is None:
         return answers.unknown_instance(_shown(found.host), guid, index or "", process=process)
     return None

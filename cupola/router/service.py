@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from cupola.config import Router
@@ -34,7 +35,7 @@ class Service:
         self.settings = settings
         self.loop = loop
         # The controller limits itself, and long log streams of many users go there.
-        self.controller = Backend(f"unix:{controller}", None, 0)
+        self.controller = Backend(f"unix:{controller}", None, sys.maxsize)
         self.system = Pool(Route(guid="", host=""), [self.controller], "round-robin")
         self.table = Table(
             system_hosts,

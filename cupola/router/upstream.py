@@ -7,9 +7,12 @@ import errno
 import time
 from typing import TYPE_CHECKING, cast
 
+import httptools
+
+from cupola.endpoints import dial
 from cupola.router.backends import Backend
 from cupola.router.framing import ChunkedReader
-from cupola.router.heads import CHUNKED, UNTIL_CLOSE, Malformed, Response, ResponseReader
+from cupola.router.heads import CHUNKED, UNTIL_CLOSE, Malformed, Reader, Response
 
 if TYPE_CHECKING:
     from cupola.router.exchange import Exchange
@@ -28,25 +31,20 @@ class Upstream(asyncio.Protocol):
     def __init__(self, backend: Backend, max_header_bytes: int) -> None:
         self.backend = backend
         self.exchange: Exchange | None = None
+        """Set by the exchange that takes the connection; `informational` counts the 1xx responses to it."""
+        self.informational = 0
         self.idle_since = 0.0
         self.transport: asyncio.Transport
-        self._reader = ResponseReader(max_header_bytes)
+        self._reader = Reader(httptools.HttpResponseParser, max_header_bytes, 502)
         self._response: Response | None = None
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
-        self._informational = 0
         self._held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, not the ancestry.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-
-    def send(self, exchange: Exchange, head: bytes) -> None:
-        """Begin an exchange with the head of its request."""
-        self.exchange = exchange
-        self._informational = 0
-        self.transport.write(head)
 
     def hold(self, hold: bool) -> None:
         """Do not read, because the client does not, or do so again."""
@@ -67,7 +65,6 @@ class Upstream(asyncio.Protocol):
     def detach(self) -> None:
         """Another protocol takes over the connection."""
         self.exchange = None
-        self._reader.close()
 
     # What the transport calls.
 
@@ -91,7 +88,6 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(exc)
-        self._reader.close()
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -104,18 +100,21 @@ class Upstream(asyncio.Protocol):
     # Reading a response.
 
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        reader = self._reader
         while True:
-            response = self._reader.read(data, exchange.request.method)
-            if response is None:
+            head = reader.read(data)
+            if head is None:
                 return
-            rest = self._reader.rest
+            reader.renew()
+            response = Response(head, exchange.request.method)
+            rest = reader.rest
             if response.status >= 200:
                 break
             if response.status == 101:
                 exchange.switch(response, rest)
                 return
-            self._informational += 1
-            if self._informational > _MAX_INFORMATIONAL:
+            self.informational += 1
+            if self.informational > _MAX_INFORMATIONAL:
                 raise Malformed(502, "too many informational responses")
             exchange.inform(response)
             if not rest:
@@ -162,14 +161,16 @@ class Upstream(asyncio.Protocol):
         self._response = None
         self._chunks = None
         self.exchange = None
-        self.hold(False)
+        if self._held:
+            self.hold(False)
+        now = time.monotonic()
         if reusable and exchange.client.body_complete and not self.transport.is_closing():
-            self.idle_since = time.monotonic()
+            self.idle_since = now
             if not self.backend.give_back(self):
                 self.transport.close()
         else:
             self.transport.abort()
-        exchange.finished()
+        exchange.finished(now)
 
     def _ended(self, exc: Exception | None) -> None:
         exchange = self.exchange
@@ -183,7 +184,7 @@ class Upstream(asyncio.Protocol):
             self._complete(exchange, reusable=False)
             return
         self.close()
-        began = response is not None or self._reader.begun or self._informational > 0
+        began = response is not None or self._reader.begun or self.informational > 0
         exchange.upstream_lost(cause_of(exc), began=began)
 
 
@@ -192,7 +193,10 @@ async def connect(backend: Backend, loop: asyncio.AbstractEventLoop, max_header_
     kind, host, port = backend.address
     upstream = Upstream(backend, max_header_bytes)
     async with asyncio.timeout(seconds):
-        if kind == "unix":
+        if kind == "unix" and port:
+            made = await dial(f"unix:{host}:{port}")
+            await loop.create_connection(lambda: upstream, sock=made)
+        elif kind == "unix":
             await loop.create_unix_connection(lambda: upstream, host)
         else:
             await loop.create_connection(lambda: upstream, host, port)
