@@ -42,13 +42,10 @@ class Metrics(Protocol):
 
 
 def _by_index(tx: Tx, process: Row[Any]) -> dict[int, Row[Any]]:
-    # During a restart an index may have an instance of the old version beside the new one.
-    found: dict[int, Row[Any]] = {}
-    for row in tx.all(select(instances).where(instances.c.process_guid == process.guid)):
-        index: int = row._mapping["index"]
-        if index not in found or row.version == process.version:
-            found[index] = row
-    return found
+    # What is left of the version before a restart is no instance of the process: whoever waits for the new one to run
+    # must not take the old one for it.
+    current = (instances.c.process_guid == process.guid) & (instances.c.version == process.version)
+    return {row._mapping["index"]: row for row in tx.all(select(instances).where(current))}
 
 
 def stats(tx: Tx, process: Row[Any], metrics: Mapping[str, Metrics]) -> list[dict[str, Any]]:
