@@ -19,7 +19,9 @@ network_policies = Table(
     Column("protocol", String(8), nullable=False),
     Column("first_port", Integer, nullable=False),
     Column("last_port", Integer, nullable=False),
-    UniqueConstraint("source_guid", "destination_guid", "protocol", "first_port", "last_port"),
+    UniqueConstraint(
+        "source_guid", "destination_guid", "protocol", "first_port", "last_port", name="uq_network_policies_all"
+    ),
 )
 """Guids of apps; network administrators may name apps that do not exist, so they are no references."""
 

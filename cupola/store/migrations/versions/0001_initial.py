@@ -300,12 +300,7 @@ def upgrade() -> None:
         sa.Column("last_port", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_network_policies")),
         sa.UniqueConstraint(
-            "source_guid",
-            "destination_guid",
-            "protocol",
-            "first_port",
-            "last_port",
-            name=op.f("uq_network_policies_source_guid_destination_guid_protocol_first_port_last_port"),
+            "source_guid", "destination_guid", "protocol", "first_port", "last_port", name="uq_network_policies_all"
         ),
     )
     op.create_index(
