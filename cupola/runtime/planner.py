@@ -10,6 +10,7 @@ __all__ = [
     "Forget",
     "Plan",
     "Refuse",
+    "RefuseTask",
     "Slot",
     "Start",
     "StartTask",
@@ -115,13 +116,21 @@ class StartTask:
 
 
 @dataclass(frozen=True)
+class RefuseTask:
+    """There is no room for this task, which ends it; `details` is the placement error."""
+
+    guid: str
+    details: str
+
+
+@dataclass(frozen=True)
 class StopTask:
     """The task is not wanted any more."""
 
     guid: str
 
 
-Step = Start | Stop | Forget | Refuse | StartTask | StopTask
+Step = Start | Stop | Forget | Refuse | StartTask | RefuseTask | StopTask
 
 
 @dataclass(frozen=True)
@@ -189,8 +198,18 @@ def _plan_tasks(tasks: Mapping[str, DesiredTask], running: list[TaskSlot], room:
     steps: list[Step] = [
         StopTask(slot.guid) for slot in running if slot.guid not in tasks and not slot.finished and not slot.stopping
     ]
-    # A task without room is started as well: its making fails with the placement error, which ends it.
-    steps += [StartTask(guid) for guid in tasks if guid not in known]
+    building = {slot.guid for slot in running if slot.guid in tasks and not slot.finished}
+    building = {guid for guid in building if tasks[guid].kind == "staging"}
+    for guid, task in tasks.items():
+        if guid in known:
+            continue
+        details = room.take(task.memory_mb)
+        if not details:
+            steps.append(StartTask(guid))
+            building |= {guid} if task.kind == "staging" else set()
+        elif task.kind == "task" or not building:
+            steps.append(RefuseTask(guid, details))
+        # Other builds end soon, and then there is room.
     return steps
 
 

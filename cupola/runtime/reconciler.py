@@ -33,6 +33,7 @@ from cupola.runtime.planner import (
     Capacity,
     Forget,
     Refuse,
+    RefuseTask,
     Slot,
     Start,
     StartTask,
@@ -251,6 +252,8 @@ class Reconciler:
                 self._refuse(self.desired[process_guid], index, details)
             case StartTask(task_guid):
                 self._spawn(self.tasks.run(self.tasks.desired[task_guid], self._gate))
+            case RefuseTask(task_guid, details):
+                self.tasks.refuse(self.tasks.desired[task_guid], details)
             case StopTask(task_guid):
                 self._spawn(self.tasks.cancel(task_guid))
 

@@ -98,6 +98,13 @@ class Tasks:
         if self._is_cancelled(task):
             await self._engine.stop(container.guid, 0)
 
+    def refuse(self, desired: DesiredTask, details: str) -> None:
+        """End a task for which there is no room."""
+        container = _container(desired)
+        text = f"Cell {self._owner.cell_id} failed to create container for instance {container.guid}: {details}"
+        self._owner.say(container, text, "", "ERR")
+        self._finish(_Running(container), 255, details, "InsufficientResources" if desired.kind == "staging" else "")
+
     def _is_cancelled(self, task: _Running) -> bool:
         # A method, because it changes while others run.
         return task.cancelled

@@ -1,6 +1,6 @@
 """The planner: which steps follow from desired and actual."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from cupola.runtime.planner import (
     Capacity,
     Forget,
     Refuse,
+    RefuseTask,
     Slot,
     Start,
     StartTask,
@@ -32,8 +33,8 @@ def process(guid: str = "p", instances: int = 1, version: str = "v1", memory_mb:
     )  # fmt: skip
 
 
-def task(guid: str) -> DesiredTask:
-    return DesiredTask(guid=guid, kind="task", app_guid="a", memory_mb=10, disk_mb=10, env={})
+def task(guid: str, kind: Literal["task", "staging"] = "task") -> DesiredTask:
+    return DesiredTask(guid=guid, kind=kind, app_guid="a", memory_mb=10, disk_mb=10, env={})
 
 
 def steps(desired: list[DesiredProcess], slots: list[Slot], now: float = 1000, **more: Any) -> list[Any]:
@@ -97,6 +98,23 @@ def test_tasks_start_once_and_end_when_they_are_not_wanted() -> None:
         TaskSlot("ending", stopping=True),
     ]
     assert steps([], [], tasks=wanted, task_slots=running) == [StopTask("old"), StartTask("new")]
+
+
+def test_a_task_without_room_is_refused_and_a_build_waits_for_other_builds() -> None:
+    tight = Capacity(memory_mb=15, containers=100)
+    none = "insufficient resources: memory"
+    tasks = {"a": task("a"), "b": task("b")}
+    assert steps([], [], tasks=tasks, capacity=tight) == [StartTask("a"), RefuseTask("b", none)]
+    builds = {"c": task("c", "staging"), "d": task("d", "staging")}
+    assert steps([], [], tasks=builds, capacity=tight) == [StartTask("c")]
+    assert steps([], [], tasks=builds, capacity=tight, task_slots=[TaskSlot("c", 10)]) == []
+    ended = [TaskSlot("c", finished=True)]
+    assert steps([], [], tasks=builds, capacity=tight, task_slots=ended) == [StartTask("d")]
+    full = [TaskSlot("a", 10)]
+    assert steps([], [], tasks={**tasks, "d": task("d", "staging")}, capacity=tight, task_slots=full) == [
+        RefuseTask("b", none),
+        RefuseTask("d", none),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,7 +20,10 @@ from cupola.endpoints import dial
 from cupola.runtime.engine import Container, Exit, Program
 from cupola.runtime.local import probe
 from cupola.runtime.local.engine import LocalEngine
-from cupola.runtime.messages import DesiredTask, StagingInput
+from cupola.runtime.messages import Desired, DesiredTask, StagingInput, TaskFinished
+from cupola.runtime.outbox import Outbox
+from cupola.runtime.planner import Capacity
+from cupola.runtime.reconciler import Reconciler
 from cupola.staging.cell import CellStager
 from tests.runtime.conftest import Recorder, until
 from tests.staging.staged import SAMPLES, Buildpack, archive, buildpack, system
@@ -183,6 +187,65 @@ async def test_nothing_of_the_host_is_in_reach(settings: Settings, choice: probe
     assert "leaked" not in recorder.text()
     assert "MINE=1" in recorder.text()
     assert "CF_STACK=cflinuxfs4" in recorder.text()
+
+
+async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
+    settings: Settings, tmp_path: Path
+) -> None:
+    blobs = LocalStore(settings.data_dir / "blobs")
+    engine = LocalEngine(settings, probe.choose("none", settings.data_dir), stager=CellStager(settings, blobs))
+    outbox = Outbox(tmp_path / "outbox", "cell")
+    lines: list[str] = []
+
+    def note(container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
+        lines.append(f"{container.guid} {source} {line.decode()}")
+
+    capacity = Capacity(4096, 10)
+    reconciler = Reconciler(engine, outbox, note, tmp_path / "cell", cell_id="cell", capacity=capacity, grace=1)
+    reconciler.adopt(await engine.open(reconciler))
+    work = asyncio.create_task(reconciler.run(lambda: None))
+    package = blobs.put_stream([archive({"a": "b"})]).digest
+    tasks = []
+    for name, script, timeout in (("slow", "sleep 600", 1.0), ("quick", "echo done", 60.0), ("huge", "exit 0", 60.0)):
+        made = buildpack(blobs, name, {"compile": script, "release": "echo 'default_process_types: {web: x}'"})
+        tasks.append(
+            DesiredTask(
+                guid=name,
+                kind="staging",
+                app_guid="a",
+                memory_mb=9000 if name == "huge" else 64,
+                disk_mb=64,
+                env={},
+                timeout=timeout,
+                staging=StagingInput(package=package, buildpacks=[made], skip_detect=True),
+            )
+        )
+    try:
+        reconciler.set_full(Desired(1, [], tasks))
+        finished = await until(lambda: _finished(outbox, 3))
+    finally:
+        await reconciler.stop_all()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await reconciler.close()
+        await engine.close()
+    assert finished["quick"].staging is not None
+    assert (finished["slow"].error_id, finished["slow"].failure_reason) == (
+        "StagingTimeExpired",
+        "exceeded the time limit of 1 seconds",
+    )
+    assert (finished["huge"].error_id, finished["huge"].failure_reason) == (
+        "InsufficientResources",
+        "insufficient resources: memory",
+    )
+    assert lines.index("quick STG done") < lines.index("quick STG Uploading complete")
+    assert "slow STG Uploading complete" not in lines
+
+
+def _finished(outbox: Outbox, count: int) -> dict[str, TaskFinished] | None:
+    bodies = [event.body for event in outbox._pending.values()]
+    found = {body.guid: body for body in bodies if isinstance(body, TaskFinished)}
+    return found if len(found) == count else None
 
 
 def _other_python() -> str | None:
