@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-import msgspec
 from sqlalchemy import ColumnElement, Row, select
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from cupola.domain import droplets as rules
 from cupola.domain import visibility
 from cupola.domain.buildpack_names import redacted
 from cupola.rest import listing, uploads
+from cupola.rest.document import decode
 from cupola.rest.message import Message, metadata, nested, object_, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, StreamCall, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
@@ -181,10 +181,7 @@ _EVERYWHERE = ["states", "app_guids", "space_guids", "organization_guids"]
 def create_or_copy(call: Call[None, Any]) -> Row[Any]:
     """Create a droplet that waits for its bits, or with `source_guid` copy one from another app."""
     source = call.query.get("source_guid")
-    try:
-        document = msgspec.json.decode(call.raw_body) if call.raw_body.strip() else {}
-    except msgspec.DecodeError:
-        raise errors.message_parse() from None
+    document = decode(call.raw_body)
     if source is not None:
         return rules.copy(call.tx, call.actor, source, Copy.parse(document).relationships.app)
     body = Create.parse(document)
@@ -319,6 +316,7 @@ OPERATIONS: list[Operation] = [
         "POST",
         DROPLETS.path,
         create_or_copy,
+        bodies=(Create, Copy),
         returns=DROPLETS,
         status=201,
         query=(Parameter("source_guid", "Droplet to copy."),),

@@ -18,6 +18,7 @@ from cupola.domain import access as rules_of_access
 from cupola.domain import feature_flags, visibility
 from cupola.domain import packages as rules
 from cupola.rest import listing, uploads
+from cupola.rest.document import decode
 from cupola.rest.message import Message, anything, metadata, nested, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, StreamCall, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
@@ -173,18 +174,11 @@ PACKAGES = Resource(
 def create_or_copy(call: Call[None, Any]) -> Row[Any]:
     """Create a package for an app, or with `source_guid` copy one from another app."""
     source = call.query.get("source_guid")
-    document = _document(call)
+    document = decode(call.raw_body)
     if source is None:
         return rules.create(call.tx, call.actor, Create.parse(document).given)
     body = Copy.parse(document)
     return rules.copy(call.tx, call.actor, source, body.relationships.app)
-
-
-def _document(call: Call[None, Any]) -> Any:
-    try:
-        return msgspec.json.decode(call.raw_body) if call.raw_body.strip() else {}
-    except msgspec.DecodeError:
-        raise errors.message_parse() from None
 
 
 def update_package(call: Call[Row[Any], Update]) -> Row[Any]:
@@ -259,7 +253,7 @@ def _resources(text: str | None) -> list[Any]:
         return []
     try:
         found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise errors.unprocessable("Resources must be valid JSON.") from None
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise errors.unprocessable("Resources must be an array of objects.")
@@ -338,6 +332,7 @@ OPERATIONS: list[Operation] = [
         "POST",
         PACKAGES.path,
         create_or_copy,
+        bodies=(Create, Copy),
         returns=PACKAGES,
         status=201,
         query=(Parameter("source_guid", "Package to copy."),),

@@ -10,6 +10,7 @@ from cupola.rest.present import to_many, to_one
 __all__ = ["ToMany", "ToOne", "show_many", "show_one"]
 
 _GUID = {"type": "object", "properties": {"guid": {"type": "string"}}, "required": ["guid"]}
+_GUID_OR_NONE = {"type": "object", "properties": {"guid": {"type": ["string", "null"]}}, "required": ["guid"]}
 
 
 def _many_problems(value: Any) -> Iterator[str]:
@@ -53,7 +54,7 @@ def _one_problems(value: Any) -> Iterator[str]:
 class ToOne(Message):
     """The guid that a to-one relationship shall have; null for none."""
 
-    data = anything(_one_problems, {"anyOf": [_GUID, {"type": "null"}]})
+    data = anything(_one_problems, {"anyOf": [_GUID_OR_NONE, {"type": "null"}]})
 
     @property
     def guid(self) -> str | None:

@@ -111,7 +111,7 @@ def _relationship_problems(relationships: Any, type_: Any) -> Iterator[str]:
     of_place = list(_place_problems(relationships, type_))
     yield from (*of_user, *of_place)
     if not of_place:
-        yield from _form_problems(relationships, "space" if _data(relationships, "space") else "organization")
+        yield from _form_problems(relationships, "organization" if _data(relationships, "space") is None else "space")
     if of_user:
         return
     user = _data(relationships, "user")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from cupola import errors
 from cupola.errors import CloudError
 from cupola.rest import listing
+from cupola.rest.document import decode
 from cupola.rest.message import Message
 from cupola.rest.operation import Accepted, Call, Operation, Reply, Services, StreamCall, present
 from cupola.rest.query import Query
@@ -97,6 +98,8 @@ class App:
                 self._services.authenticate(headers.get("authorization"))
             raise errors.unknown_request()
         operation, path = found
+        if "\0" in scope["path"]:
+            raise errors.unknown_request()
         if operation.stream is not None:
             return await self._stream(operation, path, scope, receive, send, headers, request_id, actor_guid)
         body = await _read_body(receive)
@@ -209,15 +212,7 @@ def _parameters(operation: Operation) -> list[str]:
 
 
 def _parse(kind: type[Message] | None, raw: bytes) -> Message | None:
-    if kind is None:
-        return None
-    if not raw.strip():
-        return kind.parse({})
-    try:
-        document = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise errors.message_parse() from None
-    return kind.parse(document)
+    return None if kind is None else kind.parse(decode(raw))
 
 
 def _perform(call: Call[Any, Any], path: str) -> tuple[Reply, str | None]:
@@ -292,6 +287,9 @@ def _database_trouble(error: DBAPIError) -> Exception:
         return errors.service_unavailable("The database took too long to answer. Ask for less, or try again later.")
     if "disk is full" in text:
         return errors.service_unavailable("The disk that holds the database is full. Free some space and try again.")
+    if isinstance(error, DataError):
+        # Messages refuse what does not fit; this is for a value that none of them looked at.
+        return errors.unprocessable(f"A value cannot be stored: {text.strip().splitlines()[0]}")
     if "locked" in text:
         return errors.service_unavailable("The database is locked by another program. Close it and try again.")
     return error

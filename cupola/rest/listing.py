@@ -26,6 +26,8 @@ _SECOND = 1_000_000
 _MAX_SHAPES = 2000
 _MAX_EACH = 100
 """Values of a filter that is a condition for each of them."""
+_TOO_LARGE = 2**63
+"""No column holds such a number, and SQLite does not take it to compare with."""
 _NOTHING = object()
 """A filter's value that no row can have."""
 
@@ -284,9 +286,11 @@ def _converted(convert: Any, listed: Sequence[str]) -> list[Any]:
     converted = []
     for one in listed:
         try:
-            converted.append(convert(one))
+            value = convert(one)
         except ValueError:
             continue
+        if not isinstance(value, int) or -_TOO_LARGE < value < _TOO_LARGE:
+            converted.append(value)
     return converted
 
 

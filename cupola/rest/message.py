@@ -441,7 +441,7 @@ def metadata() -> Field[dict[str, Any] | None]:
     def problems(value: Any, label: str) -> Iterable[str]:
         return label_rules.problems(value)
 
-    pairs = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
+    pairs = {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}}
     return Field(
         problems,
         lambda: {

@@ -290,10 +290,12 @@ def _request_body(operation: Operation) -> dict[str, Any] | None:
         return {"required": True, "content": {operation.consumes: {"schema": schema}}}
     if operation.consumes != "application/json":
         return {"required": True, "content": {operation.consumes: {"schema": {"type": "object"}}}}
-    if operation.body is None:
+    schemas = [kind.schema() for kind in operation.bodies or filter(None, [operation.body])]
+    if not schemas:
         return None
-    schema = operation.body.schema()
-    return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": schema}}}
+    required = all(one.get("required") for one in schemas)
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 _HEADERS: dict[str, Any] = {

@@ -151,6 +151,8 @@ class Operation:
     returns: Resource | None = None
     """Resource of the row that `run` returns; default the target."""
     body: type[Message] | None = None
+    bodies: Sequence[type[Message]] = ()
+    """What the body may be, where `run` parses it itself (for the description)."""
     allow: Callable[[Call[Any, Any]], None] | None = None
     """Raises 403 (or what the rule says) unless the actor may."""
     status: int = 200

@@ -73,12 +73,18 @@ class Query:
     def get(self, name: str) -> str | None:
         """The value, unescaped, or None."""
         value = self.pairs.get(name)
-        return None if value is None else unquote(value)
+        return None if value is None else self._unescaped(name, value)
+
+    def _unescaped(self, name: str, value: str) -> str:
+        text = unquote(value)
+        if "\0" in text:
+            raise self.bad(f"{humanized(name)} must not contain the NUL character")
+        return text
 
     def values(self, name: str) -> list[str] | None:
         """A comma list; None when the parameter is missing, `[""]` when it is empty."""
         value = self.pairs.get(name)
-        return None if value is None else [unquote(part.strip()) for part in value.split(",")]
+        return None if value is None else [self._unescaped(name, part.strip()) for part in value.split(",")]
 
     def boolean(self, name: str) -> bool | None:
         """`true` or `false`; raises for anything else."""
