@@ -17,6 +17,7 @@ from cupola.store.service_usage_events import service_usage_events
 from cupola.store.staging import droplets, packages
 from tests.api.conftest import Cloud
 from tests.api.work import finished
+from tests.deploying import Site
 
 _PATH = "/v3/app_usage_events"
 _PURGE = "/actions/destructively_purge_all_and_reseed"
@@ -147,6 +148,23 @@ def test_a_process_that_comes_to_a_started_app_is_told_without_a_before(cloud: C
         made = rows.add(tx, droplets, values)
     cloud.admin.ok("PATCH", f"/v3/apps/{app}/relationships/current_droplet", {"data": {"guid": made.guid}})
     assert told(cloud, last) == [("clock", (None, None, None), ("STARTED", 0, 1024))]
+
+
+def test_after_a_rolling_deployment_the_events_tell_what_runs(cloud: Cloud) -> None:
+    site = Site(cloud)
+    site.start()
+    deployment = site.deploy()
+    site.settle()
+    assert site.reason(deployment) == "DEPLOYED"
+    running: dict[str, int] = {}
+    for event in events(cloud):
+        if event["process"]["guid"] is not None:
+            started = event["state"]["current"] == "STARTED"
+            running[event["process"]["guid"]] = event["instance_count"]["current"] if started else 0
+    (web,) = site.webs()
+    assert web["guid"] != site.app
+    assert {guid: count for guid, count in running.items() if count} == {web["guid"]: 2}
+    assert running[site.app] == 0
 
 
 def build(cloud: Cloud, app: str) -> str:
