@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from cupola.processes import running
 from tests.ports import free_port
 
 __all__ = ["ROOT", "Answer", "Platform", "eventually", "started"]
@@ -74,13 +73,9 @@ class Platform:
 
     def pid(self, process: str) -> int:
         """The pid of one of the platform's processes."""
-        for found in psutil.process_iter(["cmdline", "environ"]):
-            line = found.info["cmdline"] or []
-            environment = found.info["environ"] or {}
-            settings = environment.get("CUPOLA_SETTINGS", "")
-            if f"cupola.processes.{process}" in line and settings.startswith(str(self.data_dir)):
-                return int(found.pid)
-        raise AssertionError(f"no {process} of {self.data_dir} runs")
+        found = running.read(self.data_dir / "run", process)
+        assert found is not None, f"no {process} of {self.data_dir} runs"
+        return found.pid
 
     def get(self, host: str, path: str = "/", *, method: str = "GET", headers: dict[str, str] | None = None,
             body: bytes | None = None, timeout: float = 20) -> Answer:  # fmt: skip

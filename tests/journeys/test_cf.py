@@ -103,13 +103,13 @@ def test_scale_crash_and_restart(cf: Cf, platform: Platform, tmp_path: Path) -> 
     eventually(
         lambda: {platform.app(name).json()["index"] for _ in range(9)} == {"0", "1", "2"}, what="3 instances answer"
     )
-    platform.app(name, "/crash")
+    platform.app(name, "/crash", method="POST")
     eventually(lambda: "crash" in cf("events", name), 15, "the crash is an event")
     eventually(
         lambda: {platform.app(name).json()["index"] for _ in range(9)} == {"0", "1", "2"},
         what="the crashed one is back",
     )
-    assert re.search(r"Exited with status 7", cf("logs", name, "--recent"))
+    assert re.search(r"\[APP/PROC/WEB/\d\] OUT Exit status 7", cf("logs", name, "--recent"))
     cf("restart", name)
     assert platform.app(name).status == 200
     cf("stop", name)

@@ -66,7 +66,7 @@ def test_requests_are_served_while_a_process_is_killed(own: Platform, process: s
         os.kill(old, signal.SIGKILL)
         eventually(lambda: replaced(own, process, old), 30, f"a new {process}")
         eventually(lambda: Client(own).running("steady") == 2, 30)
-    assert load.count > 20
+    assert load.count > 3
     assert load.bad == []
 
 
