@@ -36,6 +36,8 @@ from cupola.staging.cell import CellStager
 
 __all__ = ["Cell", "main"]
 
+CANNOT_START = 3
+"""Exit status that says: starting again will not help before somebody acts. The reason is on standard error."""
 _METRICS_SECONDS = 5.0
 _BACK_OFF = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = logging.getLogger("cupola.cell")
@@ -223,15 +225,15 @@ def main() -> int:
         lock = _hold(settings.data_dir / "cell")
     except KeyError:
         _log.error("CUPOLA_SETTINGS is not set: it names the settings.json in the run directory; use `cupola up`")
-        return 1
+        return CANNOT_START
     except (ConfigError, AlreadyRunning) as error:
-        _log.error("%s", error)
-        return 1
+        _log.error("the cell cannot start: %s", error)
+        return CANNOT_START
     try:
         asyncio.run(_serve(settings))
     except (EngineError, SpoolError) as error:
-        _log.error("%s", error)
-        return 1
+        _log.error("the cell cannot start: %s", error)
+        return CANNOT_START
     finally:
         os.close(lock)
     return 0

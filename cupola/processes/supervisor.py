@@ -330,9 +330,10 @@ class Supervisor:
 
     def _last_words(self, child: _Child) -> str:
         lines = output.tail(self._log_file(child.program.name), child.offset)
+        says = f"the {child.program.name} cannot start: "
         for line in reversed(lines):
-            if " cannot start: " in line:
-                return line
+            if says in line:
+                return line[line.index(says) :]
         begins = [number for number, line in enumerate(lines) if line.startswith("Traceback ")]
         if begins:
             # After the calls, which are indented, the first line is the error; what follows explains it at length.
