@@ -125,8 +125,6 @@ def public_ports(settings: Settings) -> list[tuple[str, int]]:
     """Address and port pairs that the router will listen on."""
     listen = settings.platform.listen
     listen = "127.0.0.1" if listen == "localhost" else listen
-    if settings.platform.system_domain:
-        return [(listen, 443), (listen, 80)]
     return [(listen, settings.platform.port)]
 
 
