@@ -58,6 +58,7 @@ def up(wish: Wish) -> int:
     credentials = place.ensure_credentials(settings)
     if _runs_as_wished(settings):
         console.print(f"Cupola runs already in {escape(shown(settings.data_dir))}.")
+        _wait_until_ready(settings)
         welcome(console, settings, credentials, attached=False)
         return _push_all(settings, wish.push)
     _take_over(console, settings, before)
@@ -70,6 +71,18 @@ def up(wish: Wish) -> int:
 def _runs_as_wished(settings: Settings) -> bool:
     holder = running.read(settings.run_dir, "supervisor")
     return holder is not None and holder.fingerprint == _fingerprint(settings)
+
+
+def _wait_until_ready(settings: Settings) -> None:
+    """For a supervisor that somebody else started, perhaps a moment ago. Raises a click error when it gives up."""
+    deadline = time.monotonic() + _START_SECONDS
+    names = [program.name for program in programs(settings)]
+    while not all((settings.run_dir / f"{name}.ready").exists() for name in names):
+        if running.read(settings.run_dir, "supervisor") is None or time.monotonic() > deadline:
+            raise click.ClickException(
+                f"the platform does not get ready: see `{place.command('logs', settings.data_dir)}`"
+            )
+        time.sleep(0.05)
 
 
 def _fingerprint(settings: Settings) -> str:
