@@ -81,6 +81,8 @@ class Router(_Section):
     sticky_cookies: list[str] = msgspec.field(default_factory=lambda: ["JSESSIONID"])
     drain_seconds: float = 10.0
     """Seconds for which a stopping router finishes the requests it has."""
+    half_closed_timeout: float = 5.0
+    """Seconds that a client which has closed its sending side, or is gone, is waited for while no answer moves."""
     backend_idle_timeout: float = 60.0
     """Seconds that an idle connection to an instance is kept."""
     controller_hold_seconds: float = 1.0
@@ -321,10 +323,18 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
         for field in msgspec.structs.fields(kind):
             name = f"CUPOLA_{section.upper()}_{field.name.upper()}"
             if name in environment:
-                text = environment[name]
-                is_list = getattr(field.type, "__origin__", None) is list
-                found.append((f"{section}.{field.name}", text.split(",") if is_list else text))
+                found.append((f"{section}.{field.name}", _from_text(environment[name], field.type)))
     return found
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    """Lists are `a,b`, tables `a=1,b=2`; everything else is converted with the other layers."""
+    origin = getattr(kind, "__origin__", None)
+    if origin is list:
+        return text.split(",")
+    if origin is dict:
+        return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in text.split(","))}
+    return text
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -157,7 +157,7 @@ def _process(
         command=command or droplet.process_types.get(process.type) or "",
         env=environments.for_process(group, own, application, memory),
         ports=[8080],
-        health_check=_check(process, "health_check"),
+        health_check=_check(process, "health_check", settings.defaults.health_check_timeout_seconds),
         readiness=_check(process, "readiness"),
         sidecars=own_sidecars,
         user=process.user or "vcap",
@@ -168,13 +168,13 @@ def _process(
     )
 
 
-def _check(process: Row[Any], prefix: str) -> HealthCheck:
+def _check(process: Row[Any], prefix: str, timeout: int | None = None) -> HealthCheck:
     values = process._mapping
     kind = values[f"{prefix}_type"]
     return HealthCheck(
         type="process" if kind == "none" else kind,
         endpoint=values[f"{prefix}_endpoint"],
-        timeout=values.get(f"{prefix}_timeout"),
+        timeout=values.get(f"{prefix}_timeout") or timeout,
         invocation_timeout=values[f"{prefix}_invocation_timeout"],
         interval=values[f"{prefix}_interval"],
     )
