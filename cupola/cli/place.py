@@ -103,6 +103,6 @@ def _program() -> str:
 def shown(path: Path) -> str:
     """A path as short as it can be said from here."""
     here, home = Path.cwd(), Path.home()
-    if path.is_relative_to(here):
+    if path.is_relative_to(here) and here != Path("/"):
         return str(path.relative_to(here))
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

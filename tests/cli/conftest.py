@@ -43,10 +43,15 @@ class Platform:
     first_start: str = ""
     """What the first `cupola up` printed."""
 
-    def cupola(self, *words: str, status: int = 0) -> str:
+    def cupola(self, *words: str, status: int = 0, **variables: str) -> str:
         """Run a command; its output. Fails when the exit status is another than expected."""
         done = subprocess.run(
-            self.command(*words), capture_output=True, text=True, env=environment(), check=False, timeout=110
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            env=environment() | variables,
+            check=False,
+            timeout=110,
         )
         assert done.returncode == status, done.stdout + done.stderr + self.logs()
         return done.stdout + done.stderr

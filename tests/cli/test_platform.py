@@ -119,6 +119,20 @@ def test_a_push_that_fails_says_why(platform: Platform, tmp_path: Path) -> None:
     platform.cupola("push", str(tmp_path), "--name", "broken", "--memory", "64M", "--instances", "0")
 
 
+def test_a_push_to_a_platform_that_is_named_without_a_start(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "Staticfile").touch()
+    (tmp_path / "manifest.yml").write_text("applications: [{name: ((name)), memory: 64M, no-route: true}]")
+    address = ("--api", f"http://127.0.0.1:{platform.port}", "--user", "admin", "--org", "cupola", "--space", "dev")
+    words = ("push", str(tmp_path), "--no-start", "--var", "name=idle", *address)
+    refused = platform.cupola(*words, status=1, CUPOLA_PASSWORD="wrong")
+    assert re.search(r"Error: cannot log in to http://localhost:\d+/uaa/oauth/token as admin: ", refused)
+    password = platform.cupola("login-info", "--password").strip()
+    assert "idle is staged and not started." in platform.cupola(*words, CUPOLA_PASSWORD=password)
+    assert platform.get("idle.apps.localhost")[0] == 404
+    nowhere = platform.cupola(*words[:-1], "nowhere", status=1, CUPOLA_PASSWORD=password)
+    assert "Error: the space nowhere in cupola does not exist" in nowhere
+
+
 def _empty(tmp_path: Path) -> Path:
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
