@@ -196,7 +196,9 @@ def test_other_settings_replace_what_runs(supervise: Callable[..., Supervision])
 
 def test_what_cannot_start_ends_the_start_with_its_reason(supervise: Callable[..., Supervision]) -> None:
     reason = "the router cannot start: port 80 needs root"
-    platform = supervise(program("cell"), program("router", f"echo noise; echo 16:31 ERROR {reason} >&2; echo more; exit 3"))
+    platform = supervise(
+        program("cell"), program("router", f"echo noise; echo 16:31 ERROR {reason} >&2; echo more; exit 3")
+    )
     assert platform.until("", "failed").text == f"CannotStart: {reason}"
     assert platform.ended() == 3
     assert running.read(platform.run_dir, "cell") is None
