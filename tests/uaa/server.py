@@ -4,9 +4,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
+from cupola.jobs.runner import Runner
+from cupola.processes.handlers import handlers
 from tests.uaa.house import House, Platform, opened
 
 __all__ = ["served"]
@@ -14,15 +17,20 @@ __all__ = ["served"]
 
 @contextmanager
 def served(platform: Platform) -> Iterator[House]:
-    """A platform whose addresses are those of a listening socket."""
+    """A platform whose addresses are those of a listening socket; it runs jobs."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with opened(platform, platform__port=port) as house:
             server = uvicorn.Server(uvicorn.Config(house.http.app, log_config=None, lifespan="off"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
+            runner = Runner(house.database, handlers(house.settings), house.settings.jobs, house.database.bells)
+            portal = house.http.portal
+            assert portal is not None
+            portal.call(partial(runner.start, alone=True))
             try:
                 yield house
             finally:
+                portal.call(runner.stop)
                 server.should_exit = True
                 thread.join(10)
