@@ -10,7 +10,7 @@ from cupola.config import Settings
 from cupola.domain import network_policies, retention, tasks, usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
-from cupola.store import jobs
+from cupola.store import identity, jobs
 from cupola.store.apps import buildpack_caches
 from cupola.store.database import Database
 from cupola.store.platform import audit_events, buildpacks
@@ -43,6 +43,7 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
             usage.prune(tx, now - 31 * _DAY * 1_000_000)
             network_policies.delete_stale(tx)
             retention.prune(tx)
+            identity.prune(tx)
 
     def sweep_tasks() -> None:
         with database.write() as tx:
