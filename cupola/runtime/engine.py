@@ -50,8 +50,8 @@ class StagingPlan:
     """Complete, but for what only the cell knows (CF_INSTANCE_*, MEMORY_LIMIT)."""
     read_only_mounts: list[tuple[Path, str]] = field(default_factory=list)
     """Host path and the path inside; modes without a mount namespace allow reading the host path instead."""
-    network: bool = True
-    """Whether the host's package access is inherited."""
+    loopback: list[str] = field(default_factory=list)
+    """`host:port` on the host's loopback that the build may reach, where it has a network of its own; others are no harm."""
 
 
 @dataclass(frozen=True)

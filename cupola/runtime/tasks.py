@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["Tasks"]
 
 
+_READING_SECONDS = 2.5
+"""How long the end of a failed build is held back: clients stop reading when they learn of it, and show lines that are
+two seconds old (reference/cf-cli.md section c), so its last lines, which say why, would not be seen."""
+
+
 class _Running:
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -144,6 +149,8 @@ class Tasks:
             error_id = "StagingTimeExpired" if task.timed_out else exit.error_id or "StagingError"
         if exit.staging is not None and not failure:
             self._owner.say(container, "Uploading complete")
+        if container.kind == "staging" and failure and not task.cancelled:
+            await asyncio.sleep(_READING_SECONDS)
         self._finish(task, exit.status, failure, error_id, exit)
         cell = self._owner.cell_id
         self._owner.say(container, f"Cell {cell} destroying container for instance {container.guid}")

@@ -15,6 +15,7 @@ import tarfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cupola.blobs.archives import ArchiveError, unpack_zip
 from cupola.blobs.store import LocalStore, NotFound, StoreError
@@ -96,10 +97,10 @@ def prepare(task: DesiredTask, directory: Path, blobs: LocalStore, settings: Set
         "outbound": {"anywhere": staging.anywhere, "allow": [*settings.outbound.allow, *settings.staging.allow]},
     }
     (tmp / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    return _start(task, staging, given)
+    return _start(task, staging, given, settings)
 
 
-def _start(task: DesiredTask, staging: StagingInput, given: inherit.Inherited) -> StagingPlan:
+def _start(task: DesiredTask, staging: StagingInput, given: inherit.Inherited, settings: Settings) -> StagingPlan:
     env = dict(task.env)
     env.setdefault("CF_STACK", staging.stack or "cflinuxfs4")
     pip = _pip()
@@ -111,8 +112,14 @@ def _start(task: DesiredTask, staging: StagingInput, given: inherit.Inherited) -
         argv=[python, "-I", "-S", "-B", "@TMP@/lifecycle/builder.py", "plan.json"],
         env=env,
         read_only_mounts=[(path, str(path)) for path in (*given.mounts, *([pip] if pip is not None else []))],
-        network=True,
+        loopback=[*settings.staging.allow, *settings.outbound.allow, *_named_by_admin(staging)],
     )
+
+
+def _named_by_admin(staging: StagingInput) -> list[str]:
+    """`host:port` of the buildpacks' addresses, for an admin, who may name any."""
+    parts = [urlsplit(one["url"]) for one in staging.buildpacks if staging.anywhere and one.get("url")]
+    return [f"{one.hostname}:{one.port or (443 if one.scheme == 'https' else 80)}" for one in parts if one.hostname]
 
 
 def collect(

@@ -26,7 +26,8 @@ from cupola.runtime.planner import Capacity
 from cupola.runtime.reconciler import Reconciler
 from cupola.staging.cell import CellStager
 from tests.runtime.conftest import Recorder, until
-from tests.staging.staged import SAMPLES, Buildpack, archive, buildpack, system
+from tests.staging.staged import SAMPLES, Buildpack, archive, buildpack, system, write
+from tests.staging.test_fetch import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
@@ -50,12 +51,13 @@ class Bench:
         buildpacks: list[Buildpack],
         *,
         detect: bool = False,
+        anywhere: bool = False,
         memory_mb: int = 1024,
         disk_mb: int = 1024,
         env: Mapping[str, str] | None = None,
     ) -> Exit:
         stored = self.blobs.put_file(package) if isinstance(package, Path) else self.blobs.put_stream([package])
-        staging = StagingInput(package=stored.digest, buildpacks=buildpacks, skip_detect=not detect)
+        staging = StagingInput(package=stored.digest, buildpacks=buildpacks, skip_detect=not detect, anywhere=anywhere)
         task = DesiredTask(
             guid=guid.new(), kind="staging", app_guid="app", memory_mb=memory_mb, disk_mb=disk_mb,
             env={"VCAP_SERVICES": "{}", **(env or {})}, staging=staging,
@@ -131,6 +133,26 @@ async def test_a_sample_is_staged_and_answers(
     assert "Invoking start command." in recorder.text()
 
 
+async def test_an_admins_buildpack_may_lie_on_loopback(
+    settings: Settings, choice: probe.Choice, recorder: Recorder, tmp_path: Path
+) -> None:
+    scripts = {
+        "bin/compile": "#!/bin/sh\necho from loopback\n",
+        "bin/release": "#!/bin/sh\necho 'default_process_types: {web: x}'\n",
+    }
+    web = write(tmp_path / "web", {})
+    (web / "bp.zip").write_bytes(archive(scripts))
+    with serving(web) as server:
+        url = f"http://{server.address}/bp.zip"
+        custom = [{"key": url, "name": url, "url": url}]
+        async with opened(settings, choice, recorder) as bench:
+            ended = await bench.stage(archive({"a": "b"}), custom, anywhere=True)
+            assert ended.staging is not None, recorder.text()
+            assert "from loopback" in recorder.text()
+            refused = await bench.stage(archive({"a": "b"}), custom)
+    assert "may not be called" in refused.reason
+
+
 async def test_lines_arrive_while_the_build_runs(settings: Settings, choice: probe.Choice, recorder: Recorder) -> None:
     async with opened(settings, choice, recorder) as bench:
         slow = buildpack(bench.blobs, "slow", {
@@ -196,9 +218,11 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
     engine = LocalEngine(settings, probe.choose("none", settings.data_dir), stager=CellStager(settings, blobs))
     outbox = Outbox(tmp_path / "outbox", "cell")
     lines: list[str] = []
+    said: dict[str, int] = {}
 
     def note(container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
         lines.append(f"{container.guid} {source} {line.decode()}")
+        said[f"{container.guid} {line.decode()}"] = clock.micros()
 
     capacity = Capacity(4096, 10)
     reconciler = Reconciler(engine, outbox, note, tmp_path / "cell", cell_id="cell", capacity=capacity, grace=1)
@@ -206,7 +230,12 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
     work = asyncio.create_task(reconciler.run(lambda: None))
     package = blobs.put_stream([archive({"a": "b"})]).digest
     tasks = []
-    for name, script, timeout in (("slow", "sleep 600", 1.0), ("quick", "echo done", 60.0), ("huge", "exit 0", 60.0)):
+    for name, script, timeout in (
+        ("slow", "sleep 600", 1.0),
+        ("quick", "echo done", 60.0),
+        ("bad", "echo why >&2; exit 3", 60.0),
+        ("huge", "exit 0", 60.0),
+    ):
         made = buildpack(blobs, name, {"compile": script, "release": "echo 'default_process_types: {web: x}'"})
         tasks.append(
             DesiredTask(
@@ -222,7 +251,7 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
         )
     try:
         reconciler.set_full(Desired(1, [], tasks))
-        finished = await until(lambda: _finished(outbox, 3))
+        finished = await until(lambda: _finished(outbox, 4))
     finally:
         await reconciler.stop_all()
         work.cancel()
@@ -240,6 +269,9 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
     )
     assert lines.index("quick STG done") < lines.index("quick STG Uploading complete")
     assert "slow STG Uploading complete" not in lines
+    assert finished["bad"].failure_reason.endswith("bin/compile of buildpack bad exited with status 3: why")
+    # Its lines are old enough to be shown when clients learn that it has failed.
+    assert finished["bad"].at - said["bad why"] > 2_000_000
 
 
 def _finished(outbox: Outbox, count: int) -> dict[str, TaskFinished] | None:

@@ -146,7 +146,7 @@ class Launcher:
             "limits": self._limits(container),
             "programs": programs,
             "grace": self._settings.runtime.graceful_stop_seconds,
-            "network": self._network(entry),
+            "network": self._network(entry, plan),
             "shm_bytes": max(container.memory_mb * _MIB // 2, 64 * 1024),
         }
         text = json.dumps(launch)
@@ -154,13 +154,13 @@ class Launcher:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
 
-    def _network(self, entry: Record) -> dict[str, Any] | None:
+    def _network(self, entry: Record, plan: StagingPlan | None) -> dict[str, Any] | None:
         if not self._own_network:
             return None
         # The platform is where it is outside, so that an app reaches others, and the API, at the addresses it knows.
         forwards = {self._settings.platform.port}
-        if entry.container.kind == "staging":
-            forwards |= _loopback_ports(self._settings.staging.allow)
+        if plan is not None:
+            forwards |= _loopback_ports(plan.loopback)
         return {"address": network.internal_address(entry.slot), "forwards": sorted(forwards)}
 
     def _make_places(self, inside: list[str]) -> None:

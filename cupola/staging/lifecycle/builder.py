@@ -52,7 +52,6 @@ _SUPPLIED = {
 }
 """Directories of deps/<index> and the search paths that later buildpacks find them in."""
 _BASIC = ("PATH", "HOME", "LANG", "USER")
-_SEE_ABOVE = "The lines before this one say why"
 
 
 class Failure(Exception):
@@ -164,7 +163,7 @@ class Builder:
         if status:
             raise Failure(
                 SUPPLY_FAILED,
-                f"Failed to run all supply scripts: bin/supply of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
+                f"Failed to run all supply scripts: bin/supply of buildpack {name} exited with status {status}{self._why()}",
             )
 
     def _final(self, buildpack: Mapping[str, str], index: str) -> None:
@@ -189,8 +188,12 @@ class Builder:
             if status:
                 raise Failure(
                     COMPILE_FAILED,
-                    f"Failed to compile droplet: bin/{script} of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
+                    f"Failed to compile droplet: bin/{script} of buildpack {name} exited with status {status}{self._why()}",
                 )
+
+    def _why(self) -> str:
+        """The script's last word; clients do not always show the lines before it."""
+        return f": {self.log.last}" if self.log.last else " and said nothing"
 
     def _start_commands(
         self, chosen: Sequence[Mapping[str, str]], indices: Sequence[str]
@@ -216,7 +219,7 @@ class Builder:
         if status:
             raise Failure(
                 RELEASE_FAILED,
-                f"Failed to build droplet release: bin/release of buildpack {name} exited with status {status}. {_SEE_ABOVE}",
+                f"Failed to build droplet release: bin/release of buildpack {name} exited with status {status}{self._why()}",
             )
         try:
             return commands.release(output)

@@ -107,7 +107,13 @@ def _download(source: Source, archive: Path) -> None:
         raise FetchError(f"{source.url} may not be called: {error}") from None
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise FetchError(f"{source.url} cannot be reached: {reason}: check the address") from None
+        raise FetchError(f"{source.url} cannot be reached: {reason}: {_advice(url.hostname or '')}") from None
+
+
+def _advice(host: str) -> str:
+    if host == "localhost" or host.startswith("127."):
+        return "check the address; loopback is the container's own unless an operator adds host:port to staging.allow"
+    return "check the address"
 
 
 def _basic(user: str) -> str:

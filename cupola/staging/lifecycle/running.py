@@ -42,6 +42,7 @@ class Log:
         self._err = err
         self._scrub = scrub
         self._lock = threading.Lock()
+        self._last = {False: b"", True: b""}
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Write one line."""
@@ -50,9 +51,16 @@ class Log:
     def pump(self, source: IO[bytes], *, error: bool) -> None:
         """Copy lines until `source` ends."""
         sink = self._err if error else self._out
+        self._last[error] = b""
         while line := source.readline(_LONGEST_LINE):
             self._write(sink, line)
+            self._last[error] = line.strip() or self._last[error]
         source.close()
+
+    @property
+    def last(self) -> str:
+        """What the last program said last, on stderr if it said anything there; credentials are still in it."""
+        return (self._last[True] or self._last[False]).decode("utf-8", "replace").removeprefix("**ERROR** ")[:500]
 
     def _write(self, sink: IO[bytes], line: bytes) -> None:
         with self._lock:

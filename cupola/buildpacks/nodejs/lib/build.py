@@ -140,7 +140,12 @@ def _install_node(place: Place, wanted: str) -> str:
         requirement += f"=={match[1]}.*"
     elif match := re.match(r">=?\s*v?(\d+)", wanted):
         requirement += f">={match[1]}"
-    env = {**os.environ, "PIP_CACHE_DIR": str(place.cache / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    env = {
+        **os.environ,
+        "PIP_CACHE_DIR": str(place.cache / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
     target = place.own / "node"
     if run([*pip, "install", "--quiet", "--no-deps", "--target", target, requirement], place.build, env):
         raise Failure(

@@ -147,13 +147,15 @@ def _install(place: Place, base: Path) -> None:
 
 
 def _install_lines(build: Path, found: Needs, pip: list[str | Path], env: Mapping[str, str]) -> None:
-    path = build / _LINES
-    path.write_text("\n".join(found.lines) + "\n", encoding="utf-8")
     say(f"       Running pip install for {found.source}")
+    path = build / (found.source if found.as_it_is else _LINES)
+    if not found.as_it_is:
+        path.write_text("\n".join(found.lines) + "\n", encoding="utf-8")
     try:
-        status = run([*pip, *(["--no-deps"] if found.locked else []), "-r", _LINES], build, env)
+        status = run([*pip, *(["--no-deps"] if found.locked else []), "-r", path.name], build, env)
     finally:
-        path.unlink()
+        if not found.as_it_is:
+            path.unlink()
     if status:
         _fail_install("the app's requirements")
 
@@ -179,7 +181,7 @@ def _environment(cache: Path, *, offline: bool) -> dict[str, str]:
     env.setdefault("PIP_CACHE_DIR", str(cache / "pip"))
     env.setdefault("PIP_PROGRESS_BAR", "off")
     env |= {"PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    env["PIP_NO_WARN_SCRIPT_LOCATION"] = "1"
+    env |= {"PIP_NO_WARN_SCRIPT_LOCATION": "1", "PIP_ROOT_USER_ACTION": "ignore"}
     # The app's own search path is for the app.
     env.pop("PYTHONPATH", None)
     return env

@@ -32,13 +32,17 @@ class Needs:
     project: bool = False
     locked: bool = False
     """The lines are everything: dependencies of dependencies are among them."""
+    as_it_is: bool = False
+    """The lines are those of the file, which pip may read itself: its messages then name it."""
 
 
 def needs(build: Path) -> Needs | None:
     """What is to be installed, or None for nothing. The first file that is there decides."""
     if (build / "requirements.txt").is_file():
+        text = text_of(build / "requirements.txt")
         # Not editable: the app is started at another place than it is built.
-        return Needs("requirements.txt", _EDITABLE.sub(r"\1", text_of(build / "requirements.txt")).splitlines())
+        lines = _EDITABLE.sub(r"\1", text)
+        return Needs("requirements.txt", lines.splitlines(), as_it_is=lines == text)
     if text := text_of(build / "Pipfile.lock"):
         return Needs("Pipfile.lock", _pipfile_lock(text), locked=True)
     if text := text_of(build / "Pipfile"):
