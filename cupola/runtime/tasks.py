@@ -153,6 +153,8 @@ class Tasks:
             await asyncio.sleep(_READING_SECONDS)
         self._finish(task, exit.status, failure, error_id, exit)
         cell = self._owner.cell_id
+        if container.kind == "staging":
+            self._owner.say(container, f"Cell {cell} stopping instance {container.guid}")
         self._owner.say(container, f"Cell {cell} destroying container for instance {container.guid}")
         with contextlib.suppress(EngineError):
             await self._engine.destroy(container.guid)

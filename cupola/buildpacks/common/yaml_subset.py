@@ -10,12 +10,14 @@ from typing import Any, NoReturn
 
 __all__ = ["YamlError", "load"]
 
-_KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#&*!|>%@`"'\[\]{},][^#]*?|\?[^#]*?)\s*:(?=\s|$)""")
+_KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^ \t#&*!|>%@`"'\[\]{},][^#]*?|\?[^#]*?)[ \t]*:(?=[ \t]|$)""")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_BLOCK = re.compile(r"([|>])([-+]?)([1-9]?)([-+]?)\s*(#.*)?$")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+][0-9]+)?")
+_BLOCK = re.compile(r"([|>])([-+]?)([1-9]?)([-+]?)[ \t]*(#.*)?$")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "e": "\x1b", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-_COLON = re.compile(r":(?=\s|$|[,\]}])")
+_COLON = re.compile(r":(?=[ \t]|$|[,\]}])")
+_BLANK = " \t"
+"""White space of YAML; other white space is text."""
 _MAX_DEPTH = 50
 
 
@@ -30,7 +32,7 @@ def load(text: str) -> Any:
 
 class _Reader:
     def __init__(self, text: str) -> None:
-        self.lines = text.lstrip("\ufeff").splitlines()
+        self.lines = re.split(r"\r\n|\n|\r", text.lstrip("\ufeff"))
         self.at = 0
         self.depth = 0
 
@@ -41,14 +43,14 @@ class _Reader:
         """Indent and text of the next line that says something, or None."""
         while self.at < len(self.lines):
             line = self.lines[self.at]
-            stripped = line.strip()
+            stripped = line.strip(_BLANK)
             if not stripped or stripped.startswith("#"):
                 self.at += 1
                 continue
             indent = len(line) - len(line.lstrip(" "))
             if line[indent] == "\t":
                 self.fail("a tab is used to indent")
-            return indent, line[indent:].rstrip()
+            return indent, line[indent:].rstrip(_BLANK)
         return None
 
     def document(self) -> Any:
@@ -56,8 +58,8 @@ class _Reader:
         while found and found[1].startswith("%"):
             self.at += 1
             found = self.peek()
-        if found and re.match(r"---(\s|$)", found[1]):
-            rest = found[1][3:].strip()
+        if found and re.match(r"---([ \t]|$)", found[1]):
+            rest = found[1][3:].strip(_BLANK)
             self.lines[self.at] = rest
             found = self.peek()
         value = self.node(0) if found and not _ends(found) else None
@@ -112,7 +114,7 @@ class _Reader:
             key = self.key(match[1])
             if key in result:
                 self.fail(f"the key {key!r} is there twice")
-            rest = text[match.end() :].strip()
+            rest = text[match.end() :].strip(_BLANK)
             if not rest or rest.startswith("#"):
                 self.at += 1
                 result[key] = self.below(indent)
@@ -151,7 +153,7 @@ class _Reader:
             parts.append(_uncommented(found[1]))
             self.at += 1
         plain = " ".join(parts)
-        if re.search(r":(\s|$)", plain):
+        if re.search(r":([ \t]|$)", plain):
             self.at -= 1
             self.fail("`: ` inside a value: put the value in quotes")
         if plain[:1] in ("%", "@", "`"):
@@ -170,9 +172,9 @@ class _Reader:
                 if self.at >= len(self.lines):
                     self.at = start
                     self.fail("a quote or bracket is not closed")
-                text += " " + self.lines[self.at].strip()
+                text += " " + self.lines[self.at].strip(_BLANK)
                 continue
-            rest = text[end:].strip()
+            rest = text[end:].strip(_BLANK)
             if rest and not rest.startswith("#"):
                 self.fail(f"unexpected {rest[:20]!r} after the value")
             self.at += 1
@@ -210,7 +212,7 @@ class _Reader:
     def flow(self, text: str, at: int, depth: int) -> tuple[Any, int]:
         if depth > _MAX_DEPTH:
             self.fail("too deeply nested")
-        at = _blank(text, at)
+        at = _skip_blank(text, at)
         if at >= len(text):
             raise _Incomplete
         if text[at] in "\"'":
@@ -222,12 +224,12 @@ class _Reader:
         end = at
         while end < len(text) and text[end] not in ",]}" and not _COLON.match(text, end):
             end += 1
-        return _plain(text[at:end].strip()), end
+        return _plain(text[at:end].strip(_BLANK)), end
 
     def flow_list(self, text: str, at: int, depth: int) -> tuple[list[Any], int]:
         items: list[Any] = []
         while True:
-            at = _blank(text, at)
+            at = _skip_blank(text, at)
             if at >= len(text):
                 raise _Incomplete
             if text[at] == "]":
@@ -239,15 +241,15 @@ class _Reader:
     def flow_map(self, text: str, at: int, depth: int) -> tuple[dict[Any, Any], int]:
         result: dict[Any, Any] = {}
         while True:
-            at = _blank(text, at)
+            at = _skip_blank(text, at)
             if at >= len(text):
                 raise _Incomplete
             if text[at] == "}":
                 return result, at + 1
             quoted = text[at] in "\"'"
             key, after = self.flow(text, at, depth + 1)
-            key = key if quoted else text[at:after].strip()
-            at = _blank(text, after)
+            key = key if quoted else text[at:after].strip(_BLANK)
+            at = _skip_blank(text, after)
             if at >= len(text):
                 raise _Incomplete
             value = None
@@ -257,7 +259,7 @@ class _Reader:
             at = self.separator(text, at, "}")
 
     def separator(self, text: str, at: int, closing: str) -> int:
-        at = _blank(text, at)
+        at = _skip_blank(text, at)
         if at >= len(text):
             raise _Incomplete
         if text[at] == ",":
@@ -273,13 +275,13 @@ class _Reader:
         lines = []
         while self.at < len(self.lines):
             line = self.lines[self.at]
-            if line.strip():
+            if line.strip(_BLANK):
                 column = len(line) - len(line.lstrip(" "))
                 if width is None:
                     width = column
                 if column < width or column <= indent:
                     break
-            lines.append(line[width or 0 :] if line.strip() else "")
+            lines.append(line[width or 0 :] if line.strip(_BLANK) else "")
             self.at += 1
         kept = len(lines)
         while kept and not lines[kept - 1]:
@@ -296,18 +298,18 @@ class _Incomplete(Exception):
 
 
 def _ends(found: tuple[int, str]) -> bool:
-    return found[0] == 0 and re.match(r"(---|\.\.\.)(\s|$)", found[1]) is not None
+    return found[0] == 0 and re.match(r"(---|\.\.\.)([ \t]|$)", found[1]) is not None
 
 
-def _blank(text: str, at: int) -> int:
+def _skip_blank(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t":
         at += 1
     return at
 
 
 def _uncommented(text: str) -> str:
-    match = re.search(r"\s#", text)
-    return text[: match.start()].rstrip() if match else text
+    match = re.search(r"[ \t]#", text)
+    return text[: match.start()].rstrip(_BLANK) if match else text
 
 
 def _folded(lines: list[str]) -> str:
