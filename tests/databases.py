@@ -59,7 +59,8 @@ class Sqlite:
         shutil.copy(self._file, file)
         database = Database("", file, PlainVault(), Bells(), threads=threads)
         # A test's database need not survive a power failure.
-        event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        for engine in (database.engine, database.reader):
+            event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         return database
 
     def keep(self, database: Database) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from cupola.domain import audit, feature_flags, locks, visibility
 from cupola.domain.access import MANAGE_APPS, has_in_space
 from cupola.rest.message import Message, anything, metadata, nested, object_, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Reply, create, delete, list_, present, show, update
-from cupola.rest.present import Links, Metadata, common, metadata_of
+from cupola.rest.present import Links, LinkTemplate, Metadata, common, metadata_of
 from cupola.rest.present import to_one as one
 from cupola.rest.resource import Filter, Include, Resource, World
 from cupola.store import jobs, rows
@@ -122,8 +122,27 @@ class App(TypedDict):
     links: Links
 
 
+_LINKS = LinkTemplate(
+    {
+        "self": "/v3/apps/{0}",
+        "environment_variables": "/v3/apps/{0}/environment_variables",
+        "space": "/v3/spaces/{1}",
+        "processes": "/v3/apps/{0}/processes",
+        "packages": "/v3/apps/{0}/packages",
+        "current_droplet": "/v3/apps/{0}/droplets/current",
+        "droplets": "/v3/apps/{0}/droplets",
+        "tasks": "/v3/apps/{0}/tasks",
+        "start": ("/v3/apps/{0}/actions/start", "POST"),
+        "stop": ("/v3/apps/{0}/actions/stop", "POST"),
+        "clear_buildpack_cache": ("/v3/apps/{0}/actions/clear_buildpack_cache", "POST"),
+        "revisions": "/v3/apps/{0}/revisions",
+        "deployed_revisions": "/v3/apps/{0}/revisions/deployed",
+        "features": "/v3/apps/{0}/features",
+    }
+)
+
+
 def view(row: Row[Any], world: World) -> dict[str, Any]:
-    path = f"/v3/apps/{row.guid}"
     return {
         **common(row),
         "name": row.name,
@@ -131,22 +150,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
         "lifecycle": rules.lifecycle_data(world.tx, row),
         "relationships": {"space": one(row.space_guid), "current_droplet": one(row.droplet_guid)},
         "metadata": metadata_of(row),
-        "links": {
-            "self": world.link(path),
-            "environment_variables": world.link(path + "/environment_variables"),
-            "space": world.link(f"/v3/spaces/{row.space_guid}"),
-            "processes": world.link(path + "/processes"),
-            "packages": world.link(path + "/packages"),
-            "current_droplet": world.link(path + "/droplets/current"),
-            "droplets": world.link(path + "/droplets"),
-            "tasks": world.link(path + "/tasks"),
-            "start": world.link(path + "/actions/start", "POST"),
-            "stop": world.link(path + "/actions/stop", "POST"),
-            "clear_buildpack_cache": world.link(path + "/actions/clear_buildpack_cache", "POST"),
-            "revisions": world.link(path + "/revisions"),
-            "deployed_revisions": world.link(path + "/revisions/deployed"),
-            "features": world.link(path + "/features"),
-        },
+        "links": _LINKS.of(world.api, row.guid, row.space_guid),
     }
 
 

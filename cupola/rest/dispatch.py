@@ -48,6 +48,7 @@ class App:
         self._trie: Trie[Operation] = Trie()
         for operation in operations:
             self._trie.add(operation.method, operation.path, operation)
+        self._parameters = {operation: _parameters(operation) for operation in operations}
         self._threads = ThreadPoolExecutor(services.settings.database.threads, thread_name_prefix="api")
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class App:
         try:
             actor = self._actor(operation, headers)
             actor_guid.append(actor.guid)
-            query = Query(scope["query_string"], _parameters(operation), status=operation.query_status)
+            query = Query(scope["query_string"], self._parameters[operation], status=operation.query_status)
             body = _parse(operation.body, raw)
             call: Call[Any, Any] = Call(
                 tx=None,  # type: ignore[arg-type]  # set below, for each attempt

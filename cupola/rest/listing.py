@@ -58,15 +58,26 @@ _shapes = _Shapes()
 
 def find(resource: Resource, actor: Actor, call_tx: Any, value: str) -> Any:
     """The row of `resource` that `value` names and the actor may see, or None."""
-    condition = resource.visible(actor)
-    key = (id(resource), "one", condition is None, _kind(actor))
-    statement = _shapes.get(key)
-    if statement is None:
+    key = (resource, "one", _kind(actor))
+    known = _shapes.get(key)
+    if known is None:
+        condition = _visible(resource, actor)
         statement = _base(resource).where(resource.table.c[resource.key] == bindparam("wanted"))
-        if condition is not None:
-            statement = statement.where(condition)
-        _shapes.put(key, statement)
+        known = (statement if condition is None else statement.where(condition), condition)
+        _shapes.put(key, known)
+    statement, condition = known
     return call_tx.one(statement, {"wanted": value, **_actor_values(condition, actor)})
+
+
+def _visible(resource: Resource, actor: Actor) -> ColumnElement[bool] | None:
+    """What `resource.visible` says of this kind of actor, built once: building it costs more than asking it."""
+    key = (resource, "visible", _kind(actor))
+    known = _shapes.get(key)
+    if known is None:
+        known = (resource.visible(actor),)
+        _shapes.put(key, known)
+    condition: ColumnElement[bool] | None = known[0]
+    return condition
 
 
 def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
@@ -152,7 +163,7 @@ def _statements(call: Call[Any, Any], listing: Listing) -> tuple[seek.Statements
     resource, query, actor = listing.resource, call.query, call.actor
     order = query.order(listing.order_by or resource.order_by)
     conditions, shape, values = _conditions(resource, listing, query, actor)
-    visible = resource.visible(actor)
+    visible = _visible(resource, actor)
     values.update(_actor_values(visible, actor))
     if listing.within is not None:
         values["parent"] = call.row.guid

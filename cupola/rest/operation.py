@@ -5,7 +5,7 @@ Three shapes of work (design.md section 5). *Plain*: `run` is a function that wo
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Row
@@ -230,8 +230,10 @@ class StreamCall:
 
 def present(world: World, resource: Resource, rows: Sequence[Row[Any]]) -> list[Any]:
     """Rows as the API shows them; what they need is loaded once for all of them."""
-    world = replace(world, related={name: load(world, rows) for name, load in resource.related.items()} if rows else {})
-    return [resource.view(row, world) for row in rows]
+    related = {name: load(world, rows) for name, load in resource.related.items()} if rows else {}
+    world = World(world.tx, world.actor, world.api, world.single, related, world.extra)
+    view = resource.view
+    return [view(row, world) for row in rows]
 
 
 def list_(

@@ -46,6 +46,8 @@ class Query:
     def __init__(self, raw: bytes, allowed: Sequence[str], *, status: int | None = 400) -> None:
         self.pairs: dict[str, str] = {}
         self._status = status or 400
+        if not raw:
+            return
         try:
             text = raw.decode()
         except UnicodeDecodeError:

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from cupola import clock
@@ -24,6 +25,8 @@ __all__ = ["Database", "DatabaseProblem", "Tx", "Vault"]
 
 CHANNEL = "cupola_bells"
 """PostgreSQL notification channel; the payload is a bell's name."""
+_IDLE_SECONDS = 5.0
+"""Seconds after which a connection to PostgreSQL is tried before it is used again."""
 
 
 class DatabaseProblem(Exception):
@@ -135,28 +138,25 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._write_lock = _FairLock()
         self._timeout = statement_timeout
+        # Readers have connections of their own that stay in AUTOCOMMIT: to switch one costs more than a small query.
         self.engine = self._engine(threads)
-        self._reader: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    def _engine(self, threads: int) -> Engine:
+        self.reader = self._engine(threads, isolation_level="AUTOCOMMIT")
         if self.is_sqlite:
-            engine = create_engine(
-                self.url,
-                poolclass=QueuePool,
-                pool_size=threads,
-                max_overflow=threads,
-                connect_args={"check_same_thread": False, "timeout": 30},
-            )
+            event.listen(self.engine, "begin", _begin_immediate)
+
+    def _engine(self, threads: int, **more: Any) -> Engine:
+        if self.is_sqlite:
+            arguments: dict[str, Any] = {"check_same_thread": False, "timeout": 30}
+            more["poolclass"] = QueuePool
+        else:
+            arguments = {"options": f"-c statement_timeout={int(self._timeout * 1000)}"}
+        engine = create_engine(self.url, pool_size=threads, max_overflow=threads, connect_args=arguments, **more)
+        if self.is_sqlite:
             event.listen(engine, "connect", self._prepare_sqlite)
-            event.listen(engine, "begin", _begin_immediate)
-            return engine
-        return create_engine(
-            self.url,
-            pool_size=threads,
-            max_overflow=threads,
-            pool_pre_ping=True,
-            connect_args={"options": f"-c statement_timeout={int(self._timeout * 1000)}"},
-        )
+        else:
+            event.listen(engine, "checkout", _try_idle)
+            event.listen(engine, "checkin", _note_use)
+        return engine
 
     def _prepare_sqlite(self, connection: Any, record: Any) -> None:
         connection.isolation_level = None
@@ -177,7 +177,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """Statements that only read, each its own snapshot."""
-        with self._reader.connect() as connection:
+        with self.reader.connect() as connection:
             self._start_clock(connection)
             yield Tx(connection, self.vault, self.bells, writable=False)
 
@@ -221,13 +221,41 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self.reader.dispose()
+
+    @contextmanager
+    def watched(self) -> Iterator[list[str]]:
+        """The statements that anybody sends meanwhile, as they are written down (tests count them)."""
+        seen: list[str] = []
+
+        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            seen.append(statement)
+
+        for engine in (self.engine, self.reader):
+            event.listen(engine, "before_cursor_execute", note)
+        try:
+            yield seen
+        finally:
+            for engine in (self.engine, self.reader):
+                event.remove(engine, "before_cursor_execute", note)
 
 
 def _begin_immediate(connection: Connection) -> None:
-    if connection.get_isolation_level() != "AUTOCOMMIT" and not connection.get_execution_options().get(
-        "isolation_level"
-    ):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _try_idle(connection: Any, record: Any, proxy: Any) -> None:
+    """Try a connection that was not used for a while: the server may have been restarted since."""
+    if time.monotonic() - record.info.get("used", 0.0) > _IDLE_SECONDS and "used" in record.info:
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except psycopg.Error as error:
+            raise DisconnectionError from error
+
+
+def _note_use(connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
 
 
 def _normalized(url: str, file: Path) -> URL:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from tests.api.conftest import Client, Cloud
 from tests.api.work import finished
@@ -302,14 +301,8 @@ def test_lists_cost_the_same_however_long_they_are(cloud: Cloud, path: str) -> N
             cloud.admin.ok("POST", f"{path}/{made}/relationships/organizations", targets(org))
 
     def statements(client: Client) -> int:
-        sent: list[str] = []
-
-        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-            sent.append(statement)
-
-        event.listen(cloud.database.engine, "before_cursor_execute", note)
-        client.ok("GET", path)
-        event.remove(cloud.database.engine, "before_cursor_execute", note)
+        with cloud.database.watched() as sent:
+            client.ok("GET", path)
         return len(sent)
 
     add(0)

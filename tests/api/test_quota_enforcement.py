@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 
 from cupola.domain import quotas
 from cupola.store.database import Tx
@@ -479,14 +479,8 @@ def test_usage_summaries(place: Place) -> None:
 
 def test_what_is_used_is_counted_in_few_statements(place: Place) -> None:
     def statements() -> int:
-        sent: list[str] = []
-
-        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-            sent.append(statement)
-
-        event.listen(place.cloud.database.engine, "before_cursor_execute", note)
-        place.cloud.admin.ok("GET", f"/v3/organizations/{place.org}/usage_summary")
-        event.remove(place.cloud.database.engine, "before_cursor_execute", note)
+        with place.cloud.database.watched() as sent:
+            place.cloud.admin.ok("GET", f"/v3/organizations/{place.org}/usage_summary")
         return len(sent)
 
     few = statements()

@@ -1,11 +1,9 @@
 """A list costs the same number of SQL statements for one row as for twenty, whoever asks and whatever is included."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Row, Table, UniqueConstraint, event, insert, select
+from sqlalchemy import Column, Row, Table, UniqueConstraint, insert, select
 
 from cupola import guid
 from cupola.api.table import OPERATIONS
@@ -17,22 +15,6 @@ LISTS = {key_of(one): one for one in OPERATIONS if one.listing is not None and k
 COPIES = 19
 SHOWS_ONE = {"GET /v3/apps/{guid}/revisions/deployed"}
 """Lists of what is one for each process: copies do not show up there."""
-
-
-@contextmanager
-def counted(town: Town) -> Iterator[list[str]]:
-    """The statements that are sent meanwhile."""
-    seen: list[str] = []
-
-    def count(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-        seen.append(statement)
-
-    engine = town.cloud.database.engine
-    event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", count)
 
 
 def copy(town: Town, table: Table, row: Row[Any], number: int, own: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +91,7 @@ def grow(town: Town, operation: Operation, recipe: Recipe) -> int:
 
 
 def statements(town: Town, operation: Operation, recipe: Recipe, caller: str) -> list[str]:
-    with counted(town) as seen:
+    with town.cloud.database.watched() as seen:
         answer = town.call(caller, operation, recipe)
     assert answer.status_code == 200, answer.text
     return list(seen)

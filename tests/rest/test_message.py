@@ -142,9 +142,7 @@ def test_a_relationship_of_another_form(box: Any) -> None:
 
 
 def test_a_missing_relationship() -> None:
-    assert problems(relationships={}) == [
-        "Relationships 'relationships' must include one or more valid relationships"
-    ]
+    assert problems(relationships={}) == ["Relationships 'relationships' must include one or more valid relationships"]
     assert problems(relationships={"extras": {"data": []}}) == [
         "Relationships Box can't be blank",
         'Relationships Box must be structured like this: "box: {"data": {"guid": "valid-guid"}}"',

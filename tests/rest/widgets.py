@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Row, String, Table, event, select
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Row, String, Table, select
 from starlette.testclient import TestClient
 
 from cupola import errors
@@ -251,10 +251,6 @@ class House:
         self.waited = waited
         """Jobs that an answer waited for."""
         self.statements: list[str] = []
-        event.listen(database.engine, "before_cursor_execute", self._count)
-
-    def _count(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-        self.statements.append(statement)
 
     def request(self, method: str, path: str, body: Any = None, *, token: str = "root admin", **more: Any) -> Any:
         headers = {"Authorization": f"bearer {token}", **more.pop("headers", {})} if token else more.pop("headers", {})
@@ -304,5 +300,7 @@ def house(tmp_path: Path, operations: Sequence[Operation] = OPERATIONS) -> Itera
     services = Services(settings=settings, database=database, authenticate=authenticate, wait_for_job=wait_for_job)
     app = App(operations, services)
     with TestClient(app, base_url=settings.api_url, raise_server_exceptions=False) as http:
-        yield House(app, http, database, waited)
+        house = House(app, http, database, waited)
+        with database.watched() as house.statements:
+            yield house
     database.close()

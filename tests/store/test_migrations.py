@@ -112,7 +112,8 @@ def test_references_are_indexed(table: Table) -> None:
 
 
 def _names(table: Table) -> list[str]:
-    return [table.name, *(str(one.name) for one in (*table.indexes, *table.constraints) if one.name)]
+    own = [*(one.name for one in table.indexes), *(one.name for one in table.constraints)]
+    return [table.name, *(str(name) for name in own if name)]
 
 
 def _uniques(table: Table) -> list[Any]:
