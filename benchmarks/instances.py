@@ -13,7 +13,9 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cupola import clock, guid
 from cupola.blobs.store import LocalStore
@@ -144,8 +146,10 @@ async def one_warm(engine: LocalEngine, watcher: Watcher, droplet: str) -> None:
         await one(engine, watcher, droplet)
 
 
-def _shell(command):  # type: ignore[no-untyped-def]  # wraps a private method of the engine
-    def wrapped(entry, program, files, plan):  # type: ignore[no-untyped-def]  # as above
+def _shell(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The engine's own way to build a command, with the program's command line alone."""
+
+    def wrapped(entry: Any, program: Any, files: Any, plan: Any) -> Any:
         _argv, env = command(entry, program, files, plan)
         return ["/bin/sh", "-c", program.command], env
 

@@ -272,6 +272,7 @@ def test_a_rolling_deployment_never_goes_below_the_wanted_number(tx: Tx, app: An
     app = started(tx, app)
     tx.run(update(process_table).where(process_table.c.guid == app.guid).values(instances=3))
     made = deployed(tx, app, droplet_for(tx, app, "sha256:d2"))
+    new = None
     for _ in range(20):
         made = fresh(tx, deployments, made)
         new = rows.by_guid(tx, process_table, made.deploying_process_guid)
@@ -284,6 +285,7 @@ def test_a_rolling_deployment_never_goes_below_the_wanted_number(tx: Tx, app: An
         for index in range(new.instances):
             report(tx, new, index)
         deployment_loop.step(tx, made)
+    assert new is not None
     assert (made.status_reason, new.instances, old) == ("DEPLOYED", 3, None)
     assert desired.compute(tx, SETTINGS, "cell", 1).processes[0].droplet == "sha256:d2"
 
