@@ -147,12 +147,22 @@ async def _for_bearer(identity: Identity, request: Request, wish: Wish, fault: t
         if user is None:
             raise Problem(403, "access_denied", "Only users can be acted for")
         scopes = user_scopes(tx, wish.client, user, wish.scopes)
-        return _code(tx, source, wish, user, scopes, int(caller.claims["auth_time"]) * 1_000_000)
+        auth_time = int(caller.claims["auth_time"]) * 1_000_000
+        return _code(tx, source, wish, user, scopes, auth_time, by_token=True)
 
     return wish.granted(await identity.write(work))
 
 
-def _code(tx: Tx, source: audit.Source, wish: Wish, user: Row[Any], scopes: list[str], auth_time: int) -> str:
+def _code(
+    tx: Tx,
+    source: audit.Source,
+    wish: Wish,
+    user: Row[Any],
+    scopes: list[str],
+    auth_time: int,
+    *,
+    by_token: bool = False,
+) -> str:
     query = wish.query
     details = {
         "redirect_uri": query.get("redirect_uri"),
@@ -162,6 +172,7 @@ def _code(tx: Tx, source: audit.Source, wish: Wish, user: Row[Any], scopes: list
         "nonce": query.get("nonce"),
         "auth_time": auth_time,
         "session": uuid.uuid4().hex,
+        "by_token": by_token or None,
     }
     audit.record(tx, "AuthorizationCodeCreated", source, user, {"client": wish.client.client_id})
     kept = {key: value for key, value in details.items() if value is not None}

@@ -54,12 +54,7 @@ async def _by_assertion(identity: Identity, request: Request, form: dict[str, st
     row = await find_row(identity, client_id)
     if row is None:
         raise bad_client()
-    try:
-        await prove_client(identity, row, assertion)
-    except Problem:
-        source = audit.Source.of(request, client_id)
-        await identity.write(lambda tx: audit.record(tx, "ClientAuthenticationFailure", source))
-        raise
+    await prove_client(identity, row, assertion)
     return identity.issuer.client(row, "private_key_jwt")
 
 

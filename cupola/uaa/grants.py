@@ -111,11 +111,11 @@ async def _by_passcode(identity: Identity, asked: Asked, passcode: str) -> dict[
         row = codes.find(tx, "passcode", passcode)
         user = None if row is None else _active(tx, row.user_guid)
         if row is None or user is None or not codes.take(tx, row):
-            audit.record(tx, "PasscodeFailure", source, user)
             return None
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
         audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "passcode"})
-        login = Login("password", row.details["auth_time"], ("pwd",), opaque=asked.opaque)
+        session = row.details["session"]
+        login = Login("password", row.details["auth_time"], ("pwd",), session=session, opaque=asked.opaque)
         return identity.issuer.for_user(tx, asked.client, user, login, scopes)
 
     answer = await identity.write(work)
@@ -161,7 +161,9 @@ def _exchanged(identity: Identity, tx: Tx, asked: Asked) -> dict[str, Any] | Pro
         "authorization_code", details["auth_time"], ("pwd",), details.get("nonce"), details["session"], asked.opaque
     )
     audit.record(tx, "TokenIssued", source, user)
-    return identity.issuer.for_user(tx, client, user, login, scopes)
+    # A token of a program that a public client made into a code is not made into a session of a month.
+    refreshable = not details.get("by_token") or client.auth_method != "none"
+    return identity.issuer.for_user(tx, client, user, login, scopes, refreshable=refreshable)
 
 
 def _check_verifier(client: Client, details: Mapping[str, Any], verifier: str | None) -> None:
@@ -182,15 +184,16 @@ def _check_verifier(client: Client, details: Mapping[str, Any], verifier: str | 
 
 
 async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
-    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1)."""
+    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1). It ends with that one
+    and belongs to the same login; there is no refresh token (RFC 7521 section 4.1)."""
     claims, user = await subject(identity, asked.client.client_id, asked.form.get("assertion", ""), "assertion")
     source = asked.source
 
     def work(tx: Tx) -> dict[str, Any]:
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
-        login = Login(JWT_BEARER, int(claims["auth_time"]) * 1_000_000, opaque=asked.opaque)
         audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "assertion"})
-        return identity.issuer.for_user(tx, asked.client, user, login, scopes)
+        login = _derived(JWT_BEARER, claims, asked.opaque)
+        return identity.issuer.for_user(tx, asked.client, user, login, scopes, refreshable=False)
 
     return await identity.write(work)
 
@@ -218,11 +221,16 @@ async def by_exchange(identity: Identity, asked: Asked) -> dict[str, Any]:
         if not scopes:
             shown = form.get("scope", "")
             raise invalid_scope(f"[{shown}] is invalid. The subject_token has none of the requested scopes", shown)
-        login = Login(TOKEN_EXCHANGE, int(claims["auth_time"]) * 1_000_000)
         audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "token exchange"})
+        login = _derived(TOKEN_EXCHANGE, claims, opaque=False)
         return identity.issuer.for_user(tx, client, user, login, scopes, refreshable=False)
 
     return {**await identity.write(work), "issued_token_type": wanted_type}
+
+
+def _derived(grant_type: str, claims: Mapping[str, Any], opaque: bool) -> Login:
+    auth_time = int(claims["auth_time"]) * 1_000_000
+    return Login(grant_type, auth_time, session=claims["sid"], opaque=opaque, until=claims["exp"])
 
 
 def _for_audience(scopes: list[str], wanted: str, client_id: str) -> list[str]:

@@ -105,7 +105,7 @@ def _invalid(text: str) -> Problem:
 
 def _named(body: Mapping[str, Any]) -> dict[str, Any]:
     name, description = body.get("displayName"), body.get("description")
-    if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST or len(name.split()) != 1:
+    if not isinstance(name, str) or not name.strip() or len(name.lower()) > _LONGEST or len(name.split()) != 1:
         raise _invalid("A group needs a displayName without blanks.")
     if description is not None and (not isinstance(description, str) or len(description) > _LONGEST):
         raise _invalid(f"A description may have at most {_LONGEST} characters.")

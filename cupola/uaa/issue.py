@@ -39,7 +39,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Login:
-    """How a user came to a token: what stays the same over refreshes. `auth_time` in microseconds since 1970."""
+    """How a user came to a token: what stays the same over refreshes. `auth_time` in microseconds since 1970.
+
+    `until` (seconds since 1970) is the end of a token that this one was given for: it does not outlive that.
+    """
 
     grant_type: str
     auth_time: int
@@ -48,6 +51,7 @@ class Login:
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     opaque: bool = False
     az_attr: Mapping[str, Any] | None = None
+    until: int | None = None
 
 
 class Issuer:
@@ -96,16 +100,17 @@ class Issuer:
             "authorities": scopes,
             "rev_sig": signature(0, client.generation),
         }
-        return self._answer(client, claims, self._written(tx, claims, opaque))
+        return _answer(claims, self._written(tx, claims, opaque))
 
     def answer(
         self, tx: Tx, client: Client, user: Row[Any], login: Login, scopes: list[str], refresh: str | None
     ) -> dict[str, Any]:
         """An access token (and with openid an id token) of a user; `refresh` is handed on."""
-        claims = {**self._common(tx, client, login.grant_type, scopes), **_user_claims(client, user, login)}
+        common = self._common(tx, client, login.grant_type, scopes, login.until)
+        claims = {**common, **_user_claims(client, user, login)}
         if login.az_attr:
             claims["az_attr"] = login.az_attr
-        answer = self._answer(client, claims, self._written(tx, claims, login.opaque))
+        answer = _answer(claims, self._written(tx, claims, login.opaque))
         if refresh is not None:
             answer["refresh_token"] = refresh
         if "openid" in scopes:
@@ -157,12 +162,15 @@ class Issuer:
         )
         return token
 
-    def _common(self, tx: Tx, client: Client, grant_type: str, scopes: list[str]) -> dict[str, Any]:
+    def _common(
+        self, tx: Tx, client: Client, grant_type: str, scopes: list[str], until: int | None = None
+    ) -> dict[str, Any]:
         now = tx.now // MICRO
+        end = now + client.access_seconds
         claims = {
             "jti": uuid.uuid4().hex,
             "iat": now,
-            "exp": now + client.access_seconds,
+            "exp": end if until is None else min(end, until),
             "iss": self._issuer,
             "zid": "uaa",
             "scope": scopes,
@@ -184,7 +192,7 @@ class Issuer:
             **_user_claims(client, user, login),
             "jti": uuid.uuid4().hex,
             "iat": now,
-            "exp": now + client.access_seconds,
+            "exp": min(now + client.access_seconds, login.until or now + client.access_seconds),
             "iss": self._issuer,
             "zid": "uaa",
             "aud": [client.client_id],
@@ -200,14 +208,15 @@ class Issuer:
             claims["roles"] = sorted(identity.groups_of(tx, user.guid) | DEFAULT_GROUPS)
         return {key: value for key, value in claims.items() if value is not None}
 
-    def _answer(self, client: Client, claims: Mapping[str, Any], token: str) -> dict[str, Any]:
-        return {
-            "access_token": token,
-            "token_type": "bearer",
-            "expires_in": client.access_seconds,
-            "scope": " ".join(claims["scope"]),
-            "jti": claims["jti"],
-        }
+
+def _answer(claims: Mapping[str, Any], token: str) -> dict[str, Any]:
+    return {
+        "access_token": token,
+        "token_type": "bearer",
+        "expires_in": claims["exp"] - claims["iat"],
+        "scope": " ".join(claims["scope"]),
+        "jti": claims["jti"],
+    }
 
 
 def _user_claims(client: Client, user: Row[Any], login: Login) -> dict[str, Any]:

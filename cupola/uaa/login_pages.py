@@ -1,5 +1,6 @@
 """Logging in and out with a browser; the account page; passcodes; a new password where one is due."""
 
+import uuid
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -192,7 +193,7 @@ async def logout(identity: Identity, request: Request) -> Response:
     session, user = visitor.session, visitor.user
     client_id = query.get("client_id") or await _hinted_client(identity, query.get("id_token_hint"))
     wanted = query.get("redirect") or query.get("post_logout_redirect_uri")
-    source = audit.Source.of(request, client_id)
+    source = audit.Source.of(request)
 
     def work(tx: Tx) -> list[str]:
         if session is not None:
@@ -230,17 +231,18 @@ async def passcode(identity: Identity, request: Request) -> Response:
         guid = caller.user_guid
         if guid is None:
             raise Problem(403, "access_denied", "A client has no passcode")
-        auth_time = int(caller.claims["auth_time"]) * 1_000_000
+        auth_time, login = int(caller.claims["auth_time"]) * 1_000_000, str(caller.claims["sid"])
     else:
         visitor = await Browser.of(identity, request)
         if visitor.user is None or visitor.session is None:
             return moved(visitor.place, f"/login?next={quote('/passcode')}")
-        guid, auth_time = visitor.user.guid, visitor.session.auth_time
+        guid, auth_time, login = visitor.user.guid, visitor.session.auth_time, uuid.uuid4().hex
 
     def work(tx: Tx) -> tuple[Row[Any] | None, str]:
         users = tables.identities
         user = tx.one(select(users).where(users.c.guid == guid))
-        code = codes.new(tx, "passcode", guid, None, {"auth_time": auth_time})
+        # A code that a program asked for belongs to the program's login, and ends with it.
+        code = codes.new(tx, "passcode", guid, None, {"auth_time": auth_time, "session": login})
         audit.record(tx, "PasscodeCreated", source, user)
         return user, code
 

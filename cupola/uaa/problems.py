@@ -16,13 +16,14 @@ __all__ = [
     "json_response",
     "not_logged_in",
     "scim",
+    "too_busy",
     "unauthorized",
 ]
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON that nobody caches."""
-    complete = {"Cache-Control": "no-store", **(headers or {})}
+    complete = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
     return Response(msgspec.json.encode(body), status, complete, media_type="application/json")
 
 
@@ -87,6 +88,13 @@ def forbidden(*scopes: str) -> Problem:
 def invalid_scope(description: str, scope: str) -> Problem:
     """Scopes that the client does not have or the user may not have."""
     return Problem(400, "invalid_scope", description, scope=scope)
+
+
+def too_busy(what: str) -> Problem:
+    """Work that would have to wait too long."""
+    problem = Problem(503, "temporarily_unavailable", f"Too many {what} at the moment. Try again in a few seconds.")
+    problem.headers["Retry-After"] = "5"
+    return problem
 
 
 def scim(status: int, error: str, description: str, **more: Any) -> Problem:

@@ -19,7 +19,7 @@ from cupola.tokens.keys import SigningKeys
 from cupola.uaa import first_start
 from cupola.uaa.issue import Issuer
 from cupola.uaa.passwords import Passwords
-from cupola.uaa.problems import bad_token
+from cupola.uaa.problems import bad_token, too_busy
 from cupola.uaa.refresh import end_session
 from cupola.uaa.revocations import Revocations, pair
 
@@ -28,6 +28,8 @@ __all__ = ["Identity"]
 T = TypeVar("T")
 _HASHERS = 2
 """Passwords that are hashed at the same time: more would only take the processor from everybody else."""
+_WAITING = 100
+"""Passwords that may wait for that; more are refused at once, so that a flood does not make everybody wait."""
 _THREADS = 4
 
 
@@ -47,6 +49,7 @@ class Identity:
         self.revocations = Revocations(database)
         self._authenticator = Authenticator(self.keys, self.issuer_url, self.revocations.concern)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="identity")
+        self._hashing = 0
         self._hashers = ThreadPoolExecutor(_HASHERS, thread_name_prefix="passwords")
 
     def ensure(self, tx: Tx) -> None:
@@ -114,8 +117,14 @@ class Identity:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def hashing(self, work: Callable[[], T]) -> T:
-        """Do `work` that hashes a password: few at a time, and none in the way of other requests."""
-        return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
+        """Do `work` that hashes a password: few at a time, and none in the way of other requests. Raises 503."""
+        if self._hashing >= _WAITING:
+            raise too_busy("logins")
+        self._hashing += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
+        finally:
+            self._hashing -= 1
 
     def lifetime(self, tx: Tx) -> int:
         """Microseconds for which any access token is good."""

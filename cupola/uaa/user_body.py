@@ -54,7 +54,8 @@ def _username(body: Mapping[str, Any], origin: str) -> str:
     name = body.get("userName")
     if not isinstance(name, str) or not name.strip():
         raise _invalid("A username must be provided.")
-    if len(name) > _LONGEST:
+    # Some letters become two in lower case.
+    if len(name) > _LONGEST or len(name.lower()) > _LONGEST:
         raise _invalid(f"A username may have at most {_LONGEST} characters.")
     if origin == "uaa" and not _USERNAME.fullmatch(name):
         raise _invalid(r"Username must match pattern: [\p{L}+0-9+\-_.@'!]+")

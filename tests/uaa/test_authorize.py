@@ -256,6 +256,13 @@ def test_public_clients(dash: House) -> None:
     after = dash.request("POST", "/oauth/token", data={**refresh, "refresh_token": new["refresh_token"]})
     assert after.status_code == 401
     assert dash.get("/userinfo", new["access_token"]).status_code == 401
+    # Nor is a token made into a session of a month by way of a client that proves nothing.
+    token = dash.log_in("joe", "secret")["access_token"]
+    asked = dash.get("/oauth/authorize", token, params=query)
+    form["code"] = query_of(asked.headers["location"])["code"]
+    by_token = dash.request("POST", "/oauth/token", data={**form, "code_verifier": verifier}).json()
+    assert "access_token" in by_token
+    assert "refresh_token" not in by_token
     # A client that has a secret is not public.
     assert dash.request("POST", "/oauth/token", data={**refresh, "client_id": "dash"}).status_code == 401
 

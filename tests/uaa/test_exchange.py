@@ -123,6 +123,8 @@ def test_jwt_bearer(house: House, moving_clock: Clock) -> None:
         assert claims["grant_type"] == JWT_BEARER
         assert claims["auth_time"] == claims_of(first["access_token"])["auth_time"]
         assert house.api(answer.json()["access_token"]) == 200
+        assert claims["exp"] <= claims_of(assertion)["exp"]
+        assert "refresh_token" not in answer.json(), "twenty minutes do not become a month"
     house.client("other", authorized_grant_types=[JWT_BEARER, "password"], scope=["openid", "uaa.user"])
     foreign = house.token("other", "secret", grant_type="password", username="joe", password="secret").json()
     narrow = house.log_in("joe", "secret", scope="cloud_controller.read")["access_token"]
@@ -141,6 +143,16 @@ def test_jwt_bearer(house: House, moving_clock: Clock) -> None:
         answer = bearer(assertion)
         assert (answer.status_code, answer.json()["error"]) == (400, error), assertion
     assert bearer(foreign["access_token"], "other", "secret").status_code == 200
+    moving_clock.forward(600)
+    late = bearer(first["access_token"]).json()
+    assert 500 < late["expires_in"] <= 600
+    parent = house.log_in("joe", "secret")["access_token"]
+    child = bearer(parent).json()["access_token"]
+    house.request("DELETE", f"/oauth/token/revoke/{claims_of(parent)['jti']}", parent)
+    assert house.api(child) == 401, "it belongs to the login that was ended"
+    moving_clock.forward(601)
+    assert house.api(late["access_token"]) == 401
+    moving_clock.forward(-1)
     moving_clock.forward(1201)
     assert bearer(first["access_token"]).json()["error_description"] == "Token has expired"
     second = house.log_in("joe", "secret")

@@ -3,7 +3,7 @@
 import re
 
 from tests.uaa.conftest import Clock
-from tests.uaa.house import Browser, House, Platform, csrf_of, opened, query_of
+from tests.uaa.house import Browser, House, Platform, claims_of, csrf_of, opened, query_of
 
 
 def test_the_login_page_is_for_everybody(house: House) -> None:
@@ -181,6 +181,12 @@ def test_passcode(house: House, moving_clock: Clock) -> None:
     assert house.token(grant_type="password", passcode=late).status_code == 401
     narrow = house.log_in("joe", "secret", scope="openid")["access_token"]
     assert house.get("/passcode", narrow).status_code == 403
+    parent = house.log_in("joe", "secret")["access_token"]
+    code = house.ok("GET", "/passcode", parent, headers={"Accept": "application/json"})
+    child = house.token(grant_type="password", passcode=code).json()
+    house.request("DELETE", f"/oauth/token/revoke/{claims_of(parent)['jti']}", parent)
+    assert house.api(child["access_token"]) == 401, "a code that a program asked for belongs to the program's login"
+    assert house.token(grant_type="refresh_token", refresh_token=child["refresh_token"]).status_code == 401
 
 
 def test_a_new_password_where_one_is_due(house: House) -> None:

@@ -1,13 +1,15 @@
 """What a client needs to log in, over HTTP: grants, claims, errors in UAA's words."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from tests.uaa.conftest import Clock
-from tests.uaa.house import ADMIN_PASSWORD, House, basic, claims_of, confused
+from tests.uaa.house import ADMIN_PASSWORD, House, Platform, basic, claims_of, confused, opened
 
 
 def test_prompts(house: House) -> None:
@@ -421,6 +423,40 @@ def test_forms_have_a_limit(house: House) -> None:
         headers = {**basic("cf", ""), "Content-Type": "application/x-www-form-urlencoded"}
         answer = house.request("POST", "/oauth/token", content=raw, headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), raw
+
+
+def test_odd_characters(house: House) -> None:
+    for token in ("\xfc.\xfc.\xfc", "a.\xfc.c", "\xff" * 10):
+        answer = house.get("/Users", headers={b"Authorization": b"Bearer " + token.encode("latin-1")})
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
+    headers = {"Content-Type": "application/json"}
+    for raw in (b'{"userName": "\\ud800"}', b"\xff", b"[" * 100_000, b"", b"null"):
+        answer = house.request("POST", "/Users", house.admin(), content=raw, headers=headers)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scim_resource"), raw
+    long = house.post("/Users", house.admin(), {"userName": "\u0130" * 250, "password": "x"})
+    assert long.status_code == 400, "two characters each in lower case"
+    assert house.user("\u00c9va")["userName"] == "\u00c9va"
+    assert house.log_in("\u00e9VA", "secret")
+    assert house.ok("GET", "/Users", house.admin(), params={"filter": 'userName eq "\u00e9va"'})["totalResults"] == 1
+
+
+def test_a_flood_of_logins_does_not_make_everybody_wait(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cupola.uaa.service._WAITING", 2)
+    with opened(platform, identity__shared_secret_argon2_memory_kib=8192) as house:
+        token = house.admin()
+
+        def attempt(number: int) -> int:
+            answer = house.token(grant_type="password", username=f"nobody-{number}", password="x")
+            if answer.status_code == 503:
+                assert answer.json()["error"] == "temporarily_unavailable"
+                assert answer.headers["retry-after"] == "5"
+            return int(answer.status_code)
+
+        with ThreadPoolExecutor(12) as threads:
+            statuses = set(threads.map(attempt, range(40)))
+        assert statuses == {401, 503}
+        assert house.get("/Users", token).status_code == 200
+        assert house.log_in()
 
 
 def test_unknown_paths_and_methods(house: House) -> None:
