@@ -98,6 +98,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     disk_mb: int
     log_rate: int = -1
     droplet: str = ""
+    made_on: str = ""
+    """Fingerprint of the stack that the droplet was made on."""
     programs: list[Program]
     env: dict[str, str]
     ports: list[int] = []

@@ -514,6 +514,7 @@ def _container(process: DesiredProcess, index: int) -> Container:
         disk_mb=process.disk_mb,
         log_rate=process.log_rate,
         droplet=process.droplet,
+        made_on=process.stack_fingerprint,
         programs=[Program(name="", command=process.command, source=process.log_source), *sidecars],
         env=process.env,
         ports=process.ports or [8080],

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import stat
 import sys
@@ -22,11 +21,12 @@ from cupola.blobs.store import LocalStore, NotFound, StoreError
 from cupola.blobs.tars import unpack_tar
 from cupola.config import Settings
 from cupola.runtime.engine import EngineError, Exit, StagingFailure, StagingPlan
+from cupola.runtime.local.fingerprint import stack_fingerprint
 from cupola.runtime.messages import DesiredTask, StagingInput, StagingResult
 from cupola.staging import inherit
 from cupola.staging.packing import Leak, has_files, pack
 
-__all__ = ["CellStager", "collect", "prepare", "stack_fingerprint"]
+__all__ = ["CellStager", "collect", "prepare"]
 
 _HERE = Path(__file__).resolve().parent
 _PROGRAM = (
@@ -147,12 +147,6 @@ def collect(
         result=result,
         stack_fingerprint=stack_fingerprint(),
     )
-
-
-def stack_fingerprint() -> str:
-    """What a droplet's binaries depend on: machine, libc and Python, such as `x86_64 glibc2.36 python3.11`."""
-    libc = "".join(platform.libc_ver()) or "libc"
-    return f"{platform.machine()} {libc} python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _buildpack(blobs: LocalStore, given: dict[str, str], tmp: Path, limit: int, lines: list[str]) -> dict[str, str]:

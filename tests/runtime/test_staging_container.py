@@ -72,12 +72,13 @@ class Bench:
         assert isinstance(ended, Exit)
         return ended
 
-    async def start(self, droplet: str) -> Container:
+    async def start(self, droplet: str, made_on: str) -> Container:
         app = Container(
-            guid=guid.new(), kind="process", owner="p", app_guid="app", memory_mb=256, disk_mb=512, ports=[8080], droplet=droplet,
+            guid=guid.new(), kind="process", owner="p", app_guid="app", memory_mb=256, disk_mb=512, ports=[8080], droplet=droplet, made_on=made_on,
             env={"VCAP_APPLICATION": "{}"}, created=clock.micros(), programs=[Program(name="", command="", source="APP/PROC/WEB")],
         )  # fmt: skip
-        self.address = await self.engine.create(app, lambda _: None)
+        self.progress: list[str] = []
+        self.address = await self.engine.create(app, self.progress.append)
         return app
 
     async def answer(self) -> bytes:
@@ -128,9 +129,22 @@ async def test_a_sample_is_staged_and_answers(
             pytest.skip("the package index cannot be reached")
         assert ended.staging is not None, recorder.text()
         recorder.exits.clear()
-        await bench.start(ended.staging.droplet)
+        await bench.start(ended.staging.droplet, ended.staging.stack_fingerprint)
         assert EXPECTED[sample] in await bench.answer()
     assert "Invoking start command." in recorder.text()
+    assert bench.progress == ["Downloading droplet...", bench.progress[1]]
+
+
+async def test_a_droplet_of_another_stack_is_started_with_advice(settings: Settings, recorder: Recorder) -> None:
+    async with opened(settings, probe.choose("none", settings.data_dir), recorder) as bench:
+        made = buildpack(
+            bench.blobs, "b", {"compile": "exit 0", "release": "echo 'default_process_types: {web: sleep 60}'"}
+        )
+        ended = await bench.stage(archive({"a": "b"}), [made])
+        assert ended.staging is not None
+        await bench.start(ended.staging.droplet, "vax glibc1.0 python2.7")
+    assert bench.progress[-1].startswith("The droplet was made on another stack (vax glibc1.0 python2.7; here ")
+    assert bench.progress[-1].endswith("restage the app if it does not start")
 
 
 async def test_an_admins_buildpack_may_lie_on_loopback(

@@ -24,6 +24,7 @@ from cupola.runtime.engine import (
 from cupola.runtime.local import droplets, launch, measure, record
 from cupola.runtime.local.cgroups import Group
 from cupola.runtime.local.egress import Egress
+from cupola.runtime.local.fingerprint import mismatch
 from cupola.runtime.local.forks import Forks
 from cupola.runtime.local.output import Output, RateLimit
 from cupola.runtime.local.ports import NoPort, Ports
@@ -164,6 +165,8 @@ class LocalEngine:
     async def _create(self, container: Container, directory: Path, claimed: list[int], progress: Progress) -> Address:
         assert self._forks is not None
         lower = await self._unpack(container, progress)
+        if warning := mismatch(container.made_on):
+            progress(warning)
         layout: Literal["overlay", "copy"] = "overlay" if lower is not None and self._overlay else "copy"
         address = launch.address(container, claimed[0], directory if self._egress is not None else None)
         entry = Record(
