@@ -209,7 +209,9 @@ def _parameters(operation: Operation) -> list[str]:
     if operation.listing is not None:
         return listing.parameters(operation.listing)
     names = [parameter.name for parameter in operation.query]
-    return [*names, "include"] if operation.includes else names
+    if operation.includes:
+        names.append("include")
+    return [*names, "fields"] if operation.fields else names
 
 
 def _parse(kind: type[Message] | None, raw: bytes) -> Message | None:
@@ -246,8 +248,10 @@ def _presented(call: Call[Any, Any], result: Any) -> tuple[Reply, str | None]:
     assert resource is not None, f"{operation.method} {operation.path} returns a row of no resource"
     world = call.world()
     shown = present(world, resource, [result])[0]
-    if operation.includes and "include" in call.query:
-        included = listing.included_for_one(resource, operation.includes, call.query, world, result)
+    if operation.fields or (operation.includes and "include" in call.query):
+        included = listing.included_for_one(
+            resource, operation.includes or (), operation.fields, call.query, world, result
+        )
         if included is not None:
             shown = {**shown, "included": included}
     return _json(operation.status, shown, call.warnings), None

@@ -16,11 +16,11 @@ from sqlalchemy.sql.elements import BindParameter
 from cupola.rest import seek
 from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
-from cupola.rest.resource import Filter, Include, Resource, World
+from cupola.rest.resource import Fields, Filter, Include, Resource, World
 from cupola.roles import Actor
 from cupola.store.schema import label_index
 
-__all__ = ["find", "include_into", "page_of", "pagination"]
+__all__ = ["fields_of", "find", "include_into", "page_of", "pagination"]
 
 _SECOND = 1_000_000
 _MAX_SHAPES = 2000
@@ -85,6 +85,7 @@ def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
     resource, query = listing.resource, call.query
     number, per_page = query.page()
     wanted_includes = _wanted_includes(resource, listing, query)
+    wanted_fields = _wanted_fields(resource.fields, query) if listing.includes else []
     statements, values = _statements(call, listing)
     rows, total = seek.rows(call.tx, statements, values, number, per_page, call.actor.guid)
     world = call.world(single=False)
@@ -92,8 +93,9 @@ def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
         "pagination": pagination(query, url, number, per_page, total),
         "resources": present(world, resource, rows),
     }
-    if wanted_includes:
+    if wanted_includes or wanted_fields:
         body["included"] = include_into({}, wanted_includes, world, rows)
+        _fields_into(body["included"], wanted_fields, world, rows)
     return body
 
 
@@ -144,6 +146,40 @@ def include_into(
         known = {one["guid"] for one in have if "guid" in one}
         have.extend(one for one in include.load(world, rows) if one.get("guid") not in known)
     return into
+
+
+def _wanted_fields(declared: Sequence[Fields], query: Query) -> list[tuple[Fields, list[str]]]:
+    if not declared:
+        return []
+    wanted = query.fields({one.name: one.keys for one in declared})
+    return [(one, wanted[one.name]) for one in declared if one.name in wanted]
+
+
+def _fields_into(
+    into: dict[str, list[Any]], wanted: Sequence[tuple[Fields, list[str]]], world: World, rows: Sequence[Any]
+) -> None:
+    for one, keys in wanted:
+        into[one.key] = [_cut(shown, keys) for shown in one.load(world, rows)]
+
+
+def _cut(shown: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in keys:
+        outer, dot, inner = key.partition(".")
+        if dot:
+            found.setdefault(outer, {})[inner] = shown[outer][inner]
+        else:
+            found[outer] = shown[outer]
+    return found
+
+
+def fields_of(
+    declared: Sequence[Fields], query: Query, world: World, rows: Sequence[Any]
+) -> dict[str, list[Any]] | None:
+    """The `included` object for `fields` of an answer that is no resource, or None when none was asked for."""
+    included: dict[str, list[Any]] = {}
+    _fields_into(included, _wanted_fields(declared, query), world, rows)
+    return included or None
 
 
 def _kind(actor: Actor) -> tuple[bool, bool, bool, bool]:
@@ -356,7 +392,7 @@ def parameters(listing: Listing) -> list[str]:
     names = listing.resource.parameters
     names += [f"{filter_.name}[not]" for filter_ in listing.resource.filters if filter_.excludes]
     if not listing.includes:
-        names = [name for name in names if name != "include"]
+        names = [name for name in names if name not in {"include", "fields"}]
     if listing.filters is None:
         return names
     own = {filter_.name for filter_ in listing.resource.filters}
@@ -364,8 +400,10 @@ def parameters(listing: Listing) -> list[str]:
 
 
 def included_for_one(
-    resource: Resource, allowed: Sequence[str], query: Query, world: World, row: Any
+    resource: Resource, allowed: Sequence[str], fields: Sequence[Fields], query: Query, world: World, row: Any
 ) -> Mapping[str, list[Any]] | None:
     """The `included` object of a single resource, or None when none was asked for."""
     wanted = _named([include for include in resource.includes if include.name in allowed], query)
-    return include_into({}, wanted, world, [row]) if wanted else None
+    included = include_into({}, wanted, world, [row])
+    _fields_into(included, _wanted_fields(fields, query), world, [row])
+    return included or None

@@ -16,7 +16,7 @@ from cupola.rest import listing
 from cupola.rest.operation import Operation, Parameter
 from cupola.rest.present import Link
 from cupola.rest.query import OPERATORS
-from cupola.rest.resource import Filter, Resource
+from cupola.rest.resource import Fields, Filter, Resource
 from cupola.roles import READ_SCOPES, WRITE_SCOPES
 
 __all__ = ["document", "operation_id"]
@@ -190,6 +190,7 @@ def _query_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
         yield from _own_parameter(parameter)
     if operation.includes:
         yield _include(operation.includes)
+    yield from _fields(operation.fields)
 
 
 def _own_parameter(parameter: Parameter) -> Iterator[dict[str, Any]]:
@@ -217,6 +218,8 @@ def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
             )
         elif name == "include":
             yield _include([include.name for include in resource.includes])
+        elif name == "fields":
+            yield from _fields(resource.fields)
         elif name in resource.timestamps:
             yield from _timestamps(name)
         else:
@@ -272,6 +275,13 @@ def _include(names: Sequence[str]) -> dict[str, Any]:
     return _comma_list(
         "include", {"type": "string", "enum": list(dict.fromkeys(names))}, "Related resources to add under `included`."
     )
+
+
+def _fields(declared: Sequence[Fields]) -> Iterator[dict[str, Any]]:
+    for one in declared:
+        keys = {"type": "string", "enum": list(one.keys)}
+        what = one.name.rpartition(".")[2].replace("_", " ")
+        yield _comma_list(f"fields[{one.name}]", keys, f"Keys of the {what} to add under `included`.")
 
 
 def _parameter(name: str, schema: Schema, text: str) -> dict[str, Any]:
@@ -343,8 +353,9 @@ def _success(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
             schema["contentMediaType"] = operation.produces
     else:
         schema = shapes.of(_shape(operation) if _answers_with_shape(operation) else None)
-        if operation.includes:
-            schema = {"allOf": [schema, {"type": "object", "properties": _included(operation, operation.includes)}]}
+        if operation.includes or operation.fields:
+            included = _included(operation, operation.includes or (), operation.fields)
+            schema = {"allOf": [schema, {"type": "object", "properties": included}]}
     answer["content"] = {operation.produces: {"schema": schema}}
     return answer
 
@@ -365,16 +376,18 @@ def _page(operation: Operation, shapes: _Shapes) -> Schema:
         "pagination": shapes.of(Pagination),
         "resources": {"type": "array", "items": shapes.of(_shape(operation))},
     }
-    if operation.listing.includes and operation.listing.resource.includes:
-        names = [include.name for include in operation.listing.resource.includes]
-        properties = {**properties, **_included(operation, names)}
+    resource = operation.listing.resource
+    if operation.listing.includes and (resource.includes or resource.fields):
+        names = [include.name for include in resource.includes]
+        properties = {**properties, **_included(operation, names, resource.fields)}
     return {"type": "object", "properties": properties, "required": ["pagination", "resources"]}
 
 
-def _included(operation: Operation, names: Sequence[str]) -> Schema:
+def _included(operation: Operation, names: Sequence[str], fields: Sequence[Fields]) -> Schema:
     resource = _resource(operation)
     assert resource is not None
     keys = dict.fromkeys(include.key for include in resource.includes if include.name in names)
+    keys |= dict.fromkeys(one.key for one in fields)
     lists = {key: {"type": "array", "items": {"type": "object"}} for key in keys}
     return {"included": {"type": "object", "properties": lists}}
 
@@ -389,7 +402,7 @@ def _possible_errors(operation: Operation) -> set[int]:
         errors |= {401, 403}
     if operation.target is not None or "{" in operation.path:
         errors.add(404)
-    if operation.listing is not None or operation.query or operation.includes:
+    if operation.listing is not None or operation.query or operation.includes or operation.fields:
         errors.add(operation.query_status or 400)
     if operation.method in {"POST", "PATCH", "PUT"}:
         errors |= {400, 413, 422}

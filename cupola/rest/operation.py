@@ -15,7 +15,7 @@ from starlette.responses import Response
 from cupola.config import Settings
 from cupola.rest.message import Message
 from cupola.rest.query import Query
-from cupola.rest.resource import Resource, World
+from cupola.rest.resource import Fields, Resource, World
 from cupola.roles import Actor
 from cupola.store.database import Database, Tx
 
@@ -165,6 +165,8 @@ class Operation:
     query_status: int | None = None
     """400 or 422 when unknown parameters are refused."""
     includes: Sequence[str] | None = None
+    fields: Sequence[Fields] = ()
+    """What `fields[...]` may ask for; default none."""
     job: bool = False
     doc: str = ""
     produces: str = "application/json"
@@ -268,6 +270,8 @@ def show(resource: Resource, *, path: str | None = None, **more: Any) -> Operati
     """GET one resource by guid."""
     if resource.includes and "includes" not in more:
         more["includes"] = [include.name for include in resource.includes]
+    if resource.fields:
+        more.setdefault("fields", [one.of_one for one in resource.fields])
     return Operation(
         "GET",
         path or resource.path + "/{guid}",

@@ -160,6 +160,24 @@ class Query:
                 raise self.bad(f"Duplicate included resource: '{name}'")
         return wanted
 
+    def fields(self, allowed: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """The keys asked for by `fields[name]`, by name; `allowed` has the keys that each name takes."""
+        found = {}
+        for parameter in self.pairs:
+            base, bracket, rest = parameter.partition("[")
+            if base != "fields":
+                continue
+            name = rest.removesuffix("]")
+            if not bracket or not rest.endswith("]"):
+                raise self.bad("Fields must be an object")
+            if name not in allowed:
+                raise self.bad(f"Fields [{name}] valid resources are: {_listed(allowed)}")
+            wanted = self.values(parameter) or []
+            if not {*allowed[name]}.issuperset(wanted):
+                raise self.bad(f"Fields valid keys for '{name}' are: {_listed(allowed[name])}")
+            found[name] = wanted
+        return found
+
     def selector(self) -> list[Requirement]:
         """The requirements of `label_selector`."""
         text = self.get("label_selector")
@@ -177,6 +195,10 @@ class Query:
             f"{quote(key, safe='')}={quote(str(pairs[key]), safe='')}" for key in sorted(pairs) if key != "perPage"
         )
         return f"{path}?{'&'.join(parts)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _bracketed(key: str, names: set[str]) -> bool:

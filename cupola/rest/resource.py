@@ -1,7 +1,7 @@
 """The nouns: a Resource says what a row is called, how it looks, who sees it and how a list of it is asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, Table
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, Table
 from cupola.roles import Actor
 from cupola.store.database import Tx
 
-__all__ = ["Filter", "Include", "Resource", "Visible", "World"]
+__all__ = ["Fields", "Filter", "Include", "Resource", "Visible", "World"]
 
 Visible = Callable[[Actor], ColumnElement[bool] | None]
 """Which rows an actor may see: a condition that names the actor as bindparam("actor"), or None for all rows. Apart from
@@ -67,6 +67,25 @@ class Include:
     load: Callable[[World, Sequence[Row[Any]]], list[Any]]
 
 
+@dataclass(frozen=True)
+class Fields:
+    """What `fields[name]=key,...` adds to an answer: related resources, cut to the keys that were asked for."""
+
+    name: str
+    """Path from the resource that is shown: `space.organization`."""
+    key: str
+    """The key below `included`."""
+    keys: tuple[str, ...]
+    """The keys that may be asked for, `relationships.x` among them, in the order in which errors list them."""
+    load: Callable[[World, Sequence[Row[Any]]], list[dict[str, Any]]]
+    """For the rows of a page, objects that have all keys."""
+
+    @property
+    def of_one(self) -> "Fields":
+        """The same for a single resource, which takes no keys of relationships."""
+        return replace(self, keys=tuple(key for key in self.keys if not key.startswith("relationships.")))
+
+
 @dataclass(frozen=True, eq=False)
 class Resource:
     """A noun of the API. `name` as in messages and operation ids (`space`), `path` of its list (`/v3/spaces`)."""
@@ -89,6 +108,7 @@ class Resource:
     """Columns that sort for a name, where they differ from it."""
     default_order: Sequence[str] = ("id",)
     includes: Sequence[Include] = ()
+    fields: Sequence[Fields] = ()
     related: Mapping[str, Callable[[World, Sequence[Row[Any]]], Any]] = field(default_factory=dict)
     """Named loaders of what views need for the rows of a page; each at most a few statements."""
     labels: bool = True
@@ -115,4 +135,6 @@ class Resource:
             names.append("label_selector")
         if self.includes:
             names.append("include")
+        if self.fields:
+            names.append("fields")
         return [*names, *(one.name for one in self.filters)]
