@@ -5,15 +5,22 @@ import http.server
 import io
 import os
 import shutil
+import ssl
 import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cupola.config import Settings
 from tests.staging.staged import Staged, archive, stage, write
@@ -140,6 +147,41 @@ def test_credentials_of_the_address_are_sent_and_not_shown(
     wrong = build(app, tmp_path, f"http://joe:other@{server.address}/private/bp.zip", anywhere=True)
     assert "answered 401 Unauthorized: check the address" in wrong.bad.reason
     assert "other" not in wrong.log + wrong.bad.reason
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (directory / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "key.pem").write_bytes(private)
+    return directory / "cert.pem", directory / "key.pem"
+
+
+def test_https_is_verified_with_the_hosts_certificates(
+    app: Path, tmp_path: Path, web: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (web / "bp.zip").write_bytes(archive(SCRIPTS))
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://{server.address}/bp.zip"
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert "certificate verify failed" in build(app, tmp_path, url, anywhere=True).bad.reason
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    assert build(app, tmp_path, url, allow=[server.address]).status == 0
 
 
 @pytest.mark.parametrize("allowed", [True, False])
