@@ -34,9 +34,7 @@ from cupola.logs.envelope import Batch
 from cupola.router.messages import Endpoint, Route, RouteTable
 
 HOSTS = 1000
-TAGS = {
-    name: "0f2b8f0e-6a5c-4c39-9d2e-0d7d4f5b8a11" for name in ("app_id", "space_id", "organization_id", "process_id")
-}
+TAGS = dict.fromkeys(("app_id", "space_id", "organization_id", "process_id"), "0f2b8f0e-6a5c-4c39-9d2e-0d7d4f5b8a11")
 TAGS |= {"app_name": "dora", "space_name": "dev", "organization_name": "default", "process_type": "web"}
 
 
@@ -347,7 +345,7 @@ async def compare(shape: Shape, proxies: dict[str, tuple[int, int]], script: Pat
         )
 
         def middle(field: str, found: list[Any] = found) -> float:
-            return statistics.median(getattr(one, field) for one in found)
+            return float(statistics.median(getattr(one, field) for one in found))
 
         print(
             f"{name:34} {middle('micros'):10.1f} {middle('user'):7.1f} {ratio:6.2f} {middle('rate'):11,.0f} "

@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "Blobs",
+    "Brokers",
     "ConfigError",
     "Database",
     "Defaults",
@@ -161,8 +162,32 @@ class Identity(_Section):
 class Jobs(_Section):
     lease_seconds: float = 30.0
     lanes: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"default": 4, "broker": 4, "blob": 2, "staging": 4, "cleanup": 2}
+        default_factory=lambda: {"default": 4, "broker": 16, "blob": 2, "staging": 4, "cleanup": 2}
     )
+    per_target: int = 4
+    """Jobs of one service broker that run at once, so that one that hangs leaves room for the others."""
+
+
+class Brokers(_Section):
+    timeout_seconds: float = 60.0
+    """Seconds for a connection to a service broker, and for it to say something; its whole answer may take twice that."""
+    poll_seconds: float = 1.0
+    """Seconds between the first two questions for the state of an operation; then they become rarer."""
+    poll_backoff: float = 1.5
+    """Factor by which the time between two questions grows."""
+    poll_max_seconds: float = 60.0
+    max_poll_minutes: int = 10_080
+    """Minutes after which an operation that a broker never finishes has failed; a plan may have less."""
+    max_answer_bytes: int = 16 * 1024 * 1024
+    """The largest answer that is read of a service broker."""
+    ca_file: str = ""
+    """Certificates (PEM) that service brokers are trusted by besides the system's."""
+    skip_tls_verification: list[str] = msgspec.field(default_factory=list)
+    """Service brokers whose certificate is not looked at, as host or host:port."""
+    dashboard_scopes: list[str] = msgspec.field(
+        default_factory=lambda: ["openid", "cloud_controller_service_permissions.read"]
+    )
+    """Scopes of the clients that are made for dashboards of services."""
 
 
 class Outbound(_Section):
@@ -200,6 +225,7 @@ class Settings(_Section):
     blobs: Blobs = msgspec.field(default_factory=Blobs)
     identity: Identity = msgspec.field(default_factory=Identity)
     jobs: Jobs = msgspec.field(default_factory=Jobs)
+    brokers: Brokers = msgspec.field(default_factory=Brokers)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     defaults: Defaults = msgspec.field(default_factory=Defaults)
 

@@ -33,7 +33,10 @@ _RETRY_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. `body` replaces the usual page; `headers` are lines with their line ends."""
+    """One answer. `body` replaces the usual page; `headers` are lines with their line ends.
+
+    With `close` the connection ends: what follows on it cannot be trusted to be a request.
+    """
 
     status: int
     router_error: str = ""
@@ -41,6 +44,7 @@ class Answer:
     headers: bytes = b""
     body: bytes | None = None
     content_type: str = "text/plain; charset=utf-8"
+    close: bool = False
 
 
 def render(answer: Answer, request_id: bytes, *, close: bool, head_only: bool) -> bytes:
@@ -116,7 +120,7 @@ def route_service_unsupported() -> Answer:
 
 def malformed(status: int, reason: str, router_error: str = "") -> Answer:
     """For a request that cannot be read; `reason` may be empty."""
-    return Answer(status, router_error, reason)
+    return Answer(status, router_error, reason, close=True)
 
 
 def request_timeout(message: str) -> Answer:

@@ -19,8 +19,6 @@ __all__ = ["Client"]
 
 _LINGER_SECONDS = 5.0
 """For which a client that is still sending is listened to, unheard, so that it gets to read the answer."""
-_HALF_CLOSED_SECONDS = 5.0
-"""For which a client that has closed its sending side, or is gone, is waited for while nothing moves."""
 
 # Why a connection is not read.
 _BACKLOG = 1
@@ -87,7 +85,7 @@ class Client(asyncio.Protocol):
         # Either it waits for the answer or it is gone: only writing to it would tell.
         self._half_closed = True
         self._moved = exchange.response_bytes if exchange is not None else 0
-        self.deadline = min(self.deadline, time.monotonic() + _HALF_CLOSED_SECONDS)
+        self.deadline = min(self.deadline, time.monotonic() + self._service.settings.half_closed_timeout)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,7 +129,9 @@ class Client(asyncio.Protocol):
     def _begin(self, request: Request, rest: bytes) -> None:
         service = self._service
         now = time.monotonic()
-        self.deadline = now + (_HALF_CLOSED_SECONDS if self._half_closed else service.settings.request_timeout)
+        self.deadline = now + (
+            service.settings.half_closed_timeout if self._half_closed else service.settings.request_timeout
+        )
         self._moved = 0
         length = request.length
         if length:
@@ -253,7 +253,7 @@ class Client(asyncio.Protocol):
                 exchange.expired()
             elif exchange.response_bytes > self._moved:
                 self._moved = exchange.response_bytes
-                self.deadline = now + _HALF_CLOSED_SECONDS
+                self.deadline = now + self._service.settings.half_closed_timeout
             else:
                 self.transport.abort()
         elif self._reader.begun:

@@ -304,7 +304,7 @@ class Exchange:
         request, client = self.request, self.client
         self.status = answer.status
         self.router_error = answer.router_error.encode("latin-1", "replace")
-        close = not request.keep_alive or not client.body_complete or self._service.draining
+        close = answer.close or not request.keep_alive or not client.body_complete or self._service.draining
         client.close_after = client.close_after or close
         head_only = request.method == b"HEAD"
         data = answers.render(answer, self.trace.request_id, close=client.close_after, head_only=head_only)

@@ -102,6 +102,9 @@ class Request:
             self.length = int(special[b"content-length"])
         elif b"transfer-encoding" in special:
             self.length = self._chunked(special[b"transfer-encoding"])
+        if self.upgrade and self.length:
+            # The new protocol would begin behind the body: refused in the way that the protocol offers, by ignoring it.
+            self.upgrade = b""
 
     def value_of(self, name: str) -> bytes | None:
         """The first value of any header that goes on, None without one."""
@@ -195,8 +198,10 @@ class Reader:
             data = data[:end]
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.renew()
         except httptools.HttpParserError as error:
-            self._refuse(error)
+            raise Malformed(self._status, str(error)) from None
         return data
 
     def renew(self) -> None:
@@ -220,10 +225,7 @@ class Reader:
         if len(head) >= self._max:
             raise self._too_large()
         if self.begun:
-            try:
-                self._parser.feed_data(head[start:])
-            except httptools.HttpParserError as error:
-                self._refuse(error)
+            self._hear(head[start:])
         if not whole:
             self._partial = head
             return None
@@ -232,10 +234,13 @@ class Reader:
         self.begun = False
         return head
 
-    def _refuse(self, error: httptools.HttpParserError) -> None:
-        if not isinstance(error, httptools.HttpParserUpgrade):
+    def _hear(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.renew()
+        except httptools.HttpParserError as error:
             raise Malformed(self._status, str(error)) from None
-        self.renew()
 
     def _too_large(self) -> Malformed:
         if self._status == 502:

@@ -79,7 +79,8 @@ def _health(service: Service) -> Answer:
 def _origin_form(request: Request, host: bytes) -> tuple[bytes, bytes] | Answer:
     """Host and target of a request that is not in origin form."""
     if request.method == b"CONNECT":
-        return Answer(405, "", "The router is no tunnel: CONNECT is not allowed.", b"Allow: GET, HEAD, POST, PUT\r\n")
+        allowed = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+        return Answer(405, "", "The router is no tunnel: CONNECT is not allowed.", allowed, close=True)
     if request.target == b"*" and request.method == b"OPTIONS":
         return host, b"*"
     match = _ABSOLUTE.fullmatch(request.target)

@@ -102,7 +102,9 @@ class Server:
 
     async def _sweep(self) -> None:
         settings = self._service.settings
-        shortest = min(settings.header_timeout, settings.request_timeout, settings.idle_timeout)
+        shortest = min(
+            settings.header_timeout, settings.request_timeout, settings.idle_timeout, settings.half_closed_timeout
+        )
         pause = max(min(shortest / 10, 1.0), 0.01)
         while True:
             await asyncio.sleep(pause)
