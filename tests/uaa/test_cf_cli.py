@@ -17,6 +17,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.databases import Prepared
 from tests.journeys.cf import Cf
 from tests.journeys.conftest import BINARIES
 from tests.uaa.conftest import Clock
@@ -24,6 +25,12 @@ from tests.uaa.house import ADMIN_PASSWORD, House, Platform, claims_of
 from tests.uaa.server import served
 
 pytestmark = pytest.mark.skipif(not BINARIES, reason="no official cf CLI on PATH and $CF_BIN names none")
+
+
+@pytest.fixture(scope="session")
+def prepared(sqlite_prepared: Prepared) -> Prepared:
+    """The CLI sees no database: one kind will do."""
+    return sqlite_prepared
 
 
 @pytest.fixture
