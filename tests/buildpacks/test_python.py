@@ -128,26 +128,26 @@ dev = [{ name = "notes" }]
 [[package]]
 name = "alpha"
 version = "1.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 dependencies = [{ name = "beta" }]
 [package.optional-dependencies]
 more = [{ name = "delta" }]
 [[package]]
 name = "beta"
 version = "1.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 [[package]]
 name = "delta"
 version = "1.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 [[package]]
 name = "gamma"
 version = "1.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 [[package]]
 name = "notes"
 version = "1.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 """
 POETRY_1 = """
 [[package]]
@@ -191,7 +191,7 @@ version = "1.0"
 groups = ["dev"]
 """
 PIPFILE_LOCK = json.dumps({
-    "_meta": {"requires": {}, "sources": [{"url": "https://pypi.org/simple"}]},
+    "_meta": {"requires": {}, "sources": [{"url": "https://index.example/simple"}]},
     "default": {"alpha": {"version": "==1.0", "markers": "python_version >= '3'"}, "beta": {"version": "==1.0"}},
     "develop": {"notes": {"version": "==1.0"}},
 })  # fmt: skip

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,11 +112,9 @@ def _pipfile_lock(text: str) -> list[str]:
     return [*_indexes(sources), *lines]
 
 
-def _indexes(urls: Iterable[str]) -> list[str]:
-    """Options for indexes other than the public one, which pip's own settings name or replace."""
-    return [
-        f"--extra-index-url {url}" for url in urls if not re.match(r"https://(www\.)?pypi\.(org|python\.org)/", url)
-    ]
+def _indexes(urls: Sequence[str]) -> list[str]:
+    """Options for the indexes after the first, which is the one that pip's own settings name or replace."""
+    return [f"--extra-index-url {url}" for url in urls[1:]]
 
 
 def _pipenv_line(name: str, entry: Any) -> str:
