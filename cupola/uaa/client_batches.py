@@ -89,7 +89,7 @@ async def _step(identity: Identity, caller: Bearer, body: Mapping[str, Any], act
     if action == "delete":
 
         def delete(tx: Tx) -> Row[Any]:
-            row = find(tx, client_id)
+            row = find(tx, client_id, to_change=True)
             remove(identity, tx, row)
             return row
 

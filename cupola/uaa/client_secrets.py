@@ -70,7 +70,7 @@ def apply(identity: Identity, tx: Tx, change: Change) -> Row[Any]:
 
     A replaced secret takes its tokens along; one that is added or removed in a rotation leaves the sessions alone.
     """
-    row = find(tx, change.client_id)
+    row = find(tx, change.client_id, to_change=True)
     kept = list(row.secret_hashes)
     if change.seen is not None and change.seen != kept:
         raise invalid("Previous secret is required and must be valid")
@@ -128,7 +128,7 @@ async def change_keys(identity: Identity, request: Request) -> Response:
     source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> None:
-        row = find(tx, client_id)
+        row = find(tx, client_id, to_change=True)
         kept = list((row.jwks or {}).get("keys", ()))
         if mode == "DELETE":
             kid = body.get("kid")

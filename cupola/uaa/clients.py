@@ -42,9 +42,10 @@ class Unknown(Exception):
     """There is no such client: UAA answers 404 with an empty body."""
 
 
-def find(tx: Tx, client_id: str) -> Row[Any]:
-    """A client. Raises Unknown."""
-    row = tx.one(select(clients).where(clients.c.client_id == client_id))
+def find(tx: Tx, client_id: str, *, to_change: bool = False) -> Row[Any]:
+    """A client; `to_change`: others who want to change it wait. Raises Unknown."""
+    query = select(clients).where(clients.c.client_id == client_id)
+    row = tx.one(query.with_for_update() if to_change else query)
     if row is None:
         raise Unknown
     return row
@@ -163,7 +164,7 @@ async def update_client(identity: Identity, request: Request) -> Response:
     source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
-        row = replace(tx, find(tx, client_id), values)
+        row = replace(tx, find(tx, client_id, to_change=True), values)
         audit.record(tx, "ClientModified", source, None, {"client": client_id})
         return row
 
@@ -179,7 +180,7 @@ async def delete_client(identity: Identity, request: Request) -> Response:
     client_id, source = request.path_params["client_id"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> dict[str, Any]:
-        row = find(tx, client_id)
+        row = find(tx, client_id, to_change=True)
         remove(identity, tx, row)
         audit.record(tx, "ClientDeleted", source, None, {"client": client_id})
         return view(row)

@@ -141,18 +141,22 @@ def _exchanged(identity: Identity, tx: Tx, asked: Asked) -> dict[str, Any] | Pro
     if row is None or row.client_id != client.client_id or user is None:
         raise bad
     details = row.details
-    if row.used_at is not None:
+
+    def replayed() -> Problem:
         # Somebody has the code who should not: what it was exchanged for ends, too (RFC 6749 section 4.1.2).
         end_session(tx, details["session"], identity.lifetime(tx))
         audit.record(tx, "AuthorizationCodeReplayed", source, user)
         return bad
+
+    if row.used_at is not None:
+        return replayed()
     if form.get("redirect_uri", details.get("redirect_uri")) != details.get("redirect_uri"):
         raise bad_request("Redirect URI mismatch.", "invalid_grant")
     if details.get("redirect_uri") is not None and "redirect_uri" not in form:
         raise bad_request("Redirect URI mismatch.", "invalid_grant")
     _check_verifier(client, details, form.get("code_verifier"))
     if not codes.take(tx, row):
-        return bad
+        return replayed()
     allowed = user_scopes(tx, client, user, None)
     scopes = [scope for scope in details["scopes"] if scope in allowed]
     if not scopes:

@@ -45,8 +45,10 @@ _ATTRIBUTES = {
 _ORDER = {"": groups.c.created_at, **{name: one.column for name, one in _ATTRIBUTES.items()}}
 
 
-def _group(tx: Tx, guid: str) -> Row[Any]:
-    row = tx.one(select(groups).where(groups.c.guid == guid))
+def _group(tx: Tx, guid: str, *, to_change: bool = False) -> Row[Any]:
+    """A group; `to_change`: others who want to change it wait. Raises 404."""
+    query = select(groups).where(groups.c.guid == guid)
+    row = tx.one(query.with_for_update() if to_change else query)
     if row is None:
         raise scim(404, "scim_resource_not_found", f"Group {guid} does not exist")
     return row
@@ -239,7 +241,7 @@ def _cleared(body: Mapping[str, Any]) -> set[str]:
 
 
 def _versioned(tx: Tx, request: Request, method: str) -> Row[Any]:
-    row = _group(tx, request.path_params["guid"])
+    row = _group(tx, request.path_params["guid"], to_change=True)
     required_version(request, row.guid, row.version, "group", method)
     return row
 
@@ -265,7 +267,7 @@ async def delete_group(identity: Identity, request: Request) -> Response:
     guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> tuple[dict[str, Any], dict[str, str]]:
-        row = _group(tx, guid)
+        row = _group(tx, guid, to_change=True)
         if "if-match" in request.headers:
             required_version(request, guid, row.version, "group", "DELETE")
         answer = _answer(tx, row)
@@ -322,7 +324,7 @@ async def add_member(identity: Identity, request: Request) -> Response:
     source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> None:
-        row = _group(tx, guid)
+        row = _group(tx, guid, to_change=True)
         here = members.c.group_guid == guid, members.c.member_guid == member["value"]
         if tx.scalar(select(members.c.member_guid).where(*here)) is not None:
             text = f"Member {member['value']} is already in group {guid}"
@@ -341,8 +343,8 @@ async def remove_member(identity: Identity, request: Request) -> Response:
     source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> dict[str, Any]:
+        group = _group(tx, request.path_params["guid"], to_change=True)
         row = _found(tx, request)
-        group = _group(tx, row.group_guid)
         here = members.c.group_guid == row.group_guid, members.c.member_guid == row.member_guid
         tx.run(delete(members).where(*here))
         _touch(tx, group, {})

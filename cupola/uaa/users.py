@@ -71,9 +71,10 @@ def find(tx: Tx, guid: str) -> Row[Any] | None:
     return tx.one(select(users).where(users.c.guid == guid))
 
 
-def user(tx: Tx, guid: str) -> Row[Any]:
-    """A user by guid. Raises 404."""
-    row = find(tx, guid)
+def user(tx: Tx, guid: str, *, to_change: bool = False) -> Row[Any]:
+    """A user by guid; `to_change`: others who want to change it wait. Raises 404."""
+    query = select(users).where(users.c.guid == guid)
+    row = tx.one(query.with_for_update() if to_change else query)
     if row is None:
         raise scim(404, "scim_resource_not_found", f"User {guid} does not exist")
     return row
@@ -179,7 +180,7 @@ async def _change(identity: Identity, request: Request, *, whole: bool) -> Respo
     source = audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
-        row = user(tx, guid)
+        row = user(tx, guid, to_change=True)
         required_version(request, guid, row.version, "user", "PUT")
         if whole:
             # UAA's own clients leave out the origin, which cannot change.
@@ -222,7 +223,7 @@ async def delete(identity: Identity, request: Request) -> Response:
     guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> tuple[int, dict[str, Any]]:
-        row = user(tx, guid)
+        row = user(tx, guid, to_change=True)
         if "if-match" in request.headers:
             required_version(request, guid, row.version, "user", "DELETE")
         (body,) = shown(tx, [row])
@@ -241,7 +242,7 @@ async def verify(identity: Identity, request: Request) -> Response:
     guid, source = request.path_params["guid"], audit.Source.of(request, caller=caller)
 
     def work(tx: Tx) -> Row[Any]:
-        row = user(tx, guid)
+        row = user(tx, guid, to_change=True)
         if "if-match" in request.headers:
             required_version(request, guid, row.version, "user", "GET")
         if row.verified:
