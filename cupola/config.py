@@ -57,6 +57,8 @@ class Platform(_Section):
     apps_domain: str = ""
     """Domain of app routes; default `apps.localhost`, or `apps.<system_domain>`."""
     admin_user: str = "admin"
+    poll_seconds: float = 2.0
+    """Seconds for which an answer that says "not yet" is held back, should it become "done" meanwhile; 0: never."""
 
 
 class Database(_Section):
@@ -180,6 +182,8 @@ class Brokers(_Section):
     """Minutes after which an operation that a broker never finishes has failed; a plan may have less."""
     max_answer_bytes: int = 16 * 1024 * 1024
     """The largest answer that is read of a service broker."""
+    max_requests: int = 20
+    """Requests to the API that wait for one service broker at once; more are refused."""
     ca_file: str = ""
     """Certificates (PEM) that service brokers are trusted by besides the system's."""
     skip_tls_verification: list[str] = msgspec.field(default_factory=list)

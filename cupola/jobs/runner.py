@@ -1,25 +1,28 @@
-"""Runs jobs: leases them lane by lane, works on threads, retries what may pass, records what will not.
+"""Runs jobs: leases them lane by lane, works, retries what may pass, records what will not.
 
-A handler is a plain function of a transaction and a job. Its changes and the end of the job commit together, so a job
-killed half-way leaves nothing half-done: its lease runs out, and it runs again from the start.
+A handler is a plain function of a transaction and a job, run on a thread. Its changes and the end of the job commit
+together, so a job killed half-way leaves nothing half-done: its lease runs out, and it runs again from the start.
+
+Work that waits for somebody outside is an `Outside` handler (outside.py): a coroutine with transactions of its own.
 """
 
 import asyncio
 import logging
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from cupola import errors
+from cupola import clock, errors
 from cupola.bell import Bells
 from cupola.config import Jobs
 from cupola.errors import CloudError
+from cupola.jobs.outside import Done, Job, LeaseLost, Outcome, Outside, OutsideJob, Retry
 from cupola.roles import Actor
 from cupola.store import jobs
 from cupola.store.database import Database, Tx
@@ -32,27 +35,12 @@ _PERIOD = 5.0
 _MAX_ATTEMPTS = 8
 
 
-class Retry(Exception):
-    """The job cannot be finished now; try again after `seconds`."""
+_STOP_SECONDS = 5.0
+"""Seconds that a stopping runner waits for outside work; then it is given back, for the next runner."""
+_COMMITS = 3
+"""Times that the last transaction of outside work is tried, so that nobody outside is asked again for a conflict."""
 
-    def __init__(self, seconds: float, why: str) -> None:
-        super().__init__(why)
-        self.seconds = seconds
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a handler gets."""
-
-    guid: str
-    operation: str
-    payload: dict[str, Any]
-    actor: Actor
-    attempts: int
-    resource_guid: str | None
-
-
-Handler = Callable[[Tx, Job], None]
+Handler = Callable[[Tx, Job], None] | Outside
 
 
 class Runner:
@@ -65,9 +53,14 @@ class Runner:
         self._bells = bells
         self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._lease = int(settings.lease_seconds * 1_000_000)
-        self._threads = ThreadPoolExecutor(sum(settings.lanes.values()), thread_name_prefix="job")
+        # More threads than jobs: leases are renewed while every job works.
+        self._threads = ThreadPoolExecutor(sum(settings.lanes.values()) + 2, thread_name_prefix="job")
         self._lanes: list[asyncio.Task[None]] = []
         self._working: set[asyncio.Task[None]] = set()
+        self._outside: set[asyncio.Task[Outcome]] = set()
+        self._stopping = False
+        self._running: dict[str, str | None] = {}
+        """Guid to target of the jobs that run here."""
         self._ended: dict[str, list[asyncio.Event]] = {}
 
     async def start(self, *, alone: bool) -> None:
@@ -77,10 +70,15 @@ class Runner:
         self._lanes = [asyncio.create_task(self._lane(name, limit)) for name, limit in self._settings.lanes.items()]
 
     async def stop(self) -> None:
-        """Take no more jobs and wait for those that run."""
+        """Take no more jobs and wait for those that run; what waits for the outside is given back after some seconds."""
         for lane in self._lanes:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._stopping = True
+        if self._outside:
+            await asyncio.wait(self._outside, timeout=_STOP_SECONDS)
+            for task in self._outside:
+                task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
         self._threads.shutdown()
 
@@ -103,7 +101,7 @@ class Runner:
 
     def _has_ended(self, guid: str) -> bool:
         with self._database.read() as tx:
-            return bool(tx.scalar(select(jobs.jobs.c.state).where(jobs.jobs.c.guid == guid)) != "PROCESSING")
+            return tx.scalar(select(jobs.jobs.c.guid).where(jobs.jobs.c.guid == guid, jobs.is_open())) is None
 
     def _free_leases(self) -> None:
         with self._database.write() as tx:
@@ -114,39 +112,58 @@ class Runner:
 
     async def _lane(self, name: str, limit: int) -> None:
         bell = self._bells.listen("jobs", f"jobs.room.{name}")
-        room = limit
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
                 running = {task for task in running if not task.done()}
                 room = limit - len(running)
-                found = await self._claim(name, room) if room else []
+                found, due = await self._claim(name, room) if room else ([], None)
                 for row in found:
-                    task = asyncio.create_task(self._run(row, name))
-                    running.add(task)
-                    self._working.add(task)
-                    task.add_done_callback(self._working.discard)
-                if len(found) < room or not room:
-                    await bell.wait(_PERIOD)
+                    running.add(self._begin(row, name))
+                if not found:
+                    await bell.wait(_PERIOD if due is None else min(_PERIOD, max(0.0, due - clock.seconds())))
         finally:
             bell.close()
 
-    async def _claim(self, lane: str, limit: int) -> list[Row[Any]]:
-        def work() -> list[Row[Any]]:
+    def _begin(self, row: Row[Any], lane: str) -> asyncio.Task[None]:
+        self._running[row.guid] = row.target
+        task = asyncio.create_task(self._run(row, lane))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        task.add_done_callback(lambda _: self._running.pop(row.guid, None))
+        return task
+
+    async def _claim(self, lane: str, limit: int) -> tuple[list[Row[Any]], float | None]:
+        """Jobs to run now, and when the next one is due (seconds since 1970) where there are none."""
+        targets = Counter(target for target in self._running.values() if target is not None)
+        per_target = self._settings.per_target
+        busy = [target for target, number in targets.items() if per_target and number >= per_target]
+
+        def work() -> tuple[list[Row[Any]], float | None]:
+            with self._database.read() as tx:
+                if not jobs.any_due(tx, lane, busy):
+                    due = jobs.next_due(tx, lane)
+                    return [], None if due is None else due / 1_000_000
             with self._database.write() as tx:
-                return list(jobs.claim(tx, self._owner, lane, self._lease, limit))
+                found = jobs.claim(tx, self._owner, lane, self._lease, limit, targets, per_target)
+            # A job whose lease ran out while it still runs here has been given to us again: it runs already.
+            return [row for row in found if row.guid not in self._running], None
 
         try:
-            found: list[Row[Any]] = await self._in_thread(work)
+            found: tuple[list[Row[Any]], float | None] = await self._in_thread(work)
         except Exception:
             log.exception("cannot look for jobs of lane %s", lane)
-            return []
+            return [], None
         return found
 
     async def _run(self, row: Row[Any], lane: str) -> None:
         keeper = asyncio.create_task(self._keep(row.guid))
+        handler = self._handlers.get(row.operation)
         try:
-            await self._in_thread(self._work, row)
+            if isinstance(handler, Outside):
+                await self._work_outside(row, handler)
+            else:
+                await self._in_thread(self._work, row, handler)
         except Exception:
             log.exception("job %s (%s) could not be recorded", row.guid, row.operation)
         finally:
@@ -168,13 +185,11 @@ class Runner:
             except Exception:
                 log.exception("cannot renew the lease of job %s", guid)
 
-    def _work(self, row: Row[Any]) -> None:
-        actor = Actor(**{**row.actor, "scopes": frozenset(row.actor["scopes"])})
-        job = Job(row.guid, row.operation, row.payload, actor, row.attempts, row.resource_guid)
-        handler = self._handlers.get(row.operation)
+    def _work(self, row: Row[Any], handler: Callable[[Tx, Job], None] | None) -> None:
         if handler is None:
             self._failed(row, errors.server_error(f"This platform does not know how to do {row.operation}."))
             return
+        job = Job(**_described(row))
         try:
             with self._database.write() as tx:
                 handler(tx, job)
@@ -191,6 +206,70 @@ class Runner:
             log.exception("job %s (%s) failed", row.guid, row.operation)
             self._again(row)
 
+    async def _work_outside(self, row: Row[Any], handler: Outside) -> None:
+        work = self._in_thread
+        job = OutsideJob(**_described(row), database=self._database, owner=self._owner, in_thread=work)
+        try:
+            outcome = await self._outcome(handler, job)
+            await work(self._conclude, job, outcome)
+        except asyncio.CancelledError:
+            # The runner stops. Whoever was asked may still do it: what the payload says is what the next one knows.
+            await work(self._postpone, row, 0.0)
+        except LeaseLost as lost:
+            log.warning("%s", lost)
+        except CloudError as error:
+            await work(self._fail_outside, job, handler, error)
+        except Retry as retry:
+            log.info("job %s (%s) is tried again: %s", row.guid, row.operation, retry)
+            await work(self._postpone, row, retry.seconds)
+        except Exception:
+            log.exception("job %s (%s) failed", row.guid, row.operation)
+            if row.attempts >= _MAX_ATTEMPTS:
+                await work(self._fail_outside, job, handler, errors.server_error())
+            else:
+                await work(self._again, row)
+
+    async def _outcome(self, handler: Outside, job: OutsideJob) -> Outcome:
+        if self._stopping:
+            raise asyncio.CancelledError
+        task = asyncio.ensure_future(handler.work(job))
+        self._outside.add(task)
+        task.add_done_callback(self._outside.discard)
+        return await task
+
+    def _conclude(self, job: OutsideJob, outcome: Outcome) -> None:
+        def record(tx: Tx) -> None:
+            job.require_lease(tx)
+            if outcome.then is not None:
+                outcome.then(tx)
+            jobs.progress(tx, job.guid, job.payload)
+            if isinstance(outcome, Done):
+                jobs.finish(tx, job.guid, outcome.warnings)
+            else:
+                jobs.poll(tx, job.guid, outcome.seconds)
+
+        self._commit(record)
+
+    def _fail_outside(self, job: OutsideJob, handler: Outside, error: CloudError) -> None:
+        def record(tx: Tx) -> None:
+            job.require_lease(tx)
+            if handler.failed is not None:
+                handler.failed(tx, job, error)
+            jobs.fail(tx, job.guid, error.entries)
+
+        self._commit(record)
+
+    def _commit(self, record: Callable[[Tx], None]) -> None:
+        for attempt in range(1, _COMMITS + 1):
+            try:
+                with self._database.write() as tx:
+                    record(tx)
+            except (IntegrityError, OperationalError):
+                if attempt == _COMMITS:
+                    raise
+            else:
+                return
+
     def _again(self, row: Row[Any]) -> None:
         if row.attempts >= _MAX_ATTEMPTS:
             self._failed(row, errors.server_error())
@@ -204,3 +283,15 @@ class Runner:
     def _postpone(self, row: Row[Any], seconds: float) -> None:
         with self._database.write() as tx:
             jobs.postpone(tx, row.guid, seconds)
+
+
+def _described(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "guid": row.guid,
+        "operation": row.operation,
+        "payload": row.payload,
+        "actor": Actor(**{**row.actor, "scopes": frozenset(row.actor["scopes"])}),
+        "attempts": row.attempts,
+        "resource_guid": row.resource_guid,
+        "created_at": row.created_at,
+    }

@@ -21,6 +21,7 @@ from cupola.api.table import OPERATIONS
 from cupola.bell import Bells
 from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
+from cupola.brokers.client import BrokerClient
 from cupola.config import ConfigError, Settings, read_resolved
 from cupola.domain import bootstrap, deployment_loop
 from cupola.jobs.periodic import Periodic
@@ -74,7 +75,8 @@ class Controller:
         self.app_log = AppLog(self.ring)
         self.cells = CellFeed(self.database, settings, self.ring.take, self.ring.add)
         self.routers = RouterFeed(self.database, settings, self.ring.take)
-        self.runner = Runner(self.database, handlers(settings), settings.jobs, self.bells)
+        self.brokers = BrokerClient(settings)
+        self.runner = Runner(self.database, handlers(settings, self.brokers), settings.jobs, self.bells)
 
     def prepare(self) -> None:
         """Bring the database to this version's schema and make the defaults of a first start. Blocking."""
@@ -97,7 +99,7 @@ class Controller:
             resources=self.resources,
             metrics=self.cells.metrics,
             app_log=self.app_log,
-            extra={"paths": frozenset(operation.path for operation in OPERATIONS)},
+            extra={"paths": frozenset(operation.path for operation in OPERATIONS), "brokers": self.brokers},
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -124,6 +126,7 @@ class Controller:
             await asyncio.gather(*tasks, return_exceptions=True)
             control.close()
             await self.runner.stop()
+            await self.brokers.close()
             self.ring.close()
             self.database.close()
 

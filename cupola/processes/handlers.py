@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, Table
 
+from cupola.brokers.client import BrokerClient
 from cupola.config import Settings
 from cupola.domain import (
     buildpacks,
@@ -85,8 +86,9 @@ def _apply_manifest(settings: Settings, tx: Tx, job: Job) -> None:
         apply.apply(tx, settings, job.actor, app, manifest)
 
 
-def handlers(settings: Settings) -> dict[str, Handler]:
-    """Job operation to handler."""
+def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[str, Handler]:
+    """Job operation to handler. `brokers` calls service brokers; whoever runs jobs closes it in the end."""
+    brokers = brokers or BrokerClient(settings)
     return {
         "admin.clear_buildpack_cache": _clear_all_caches,
         "app.apply_manifest": partial(_apply_app_manifest, settings),

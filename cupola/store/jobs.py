@@ -1,15 +1,17 @@
 """Jobs: durable work that runs once, enqueued in the transaction of whoever asks for it (behaviours.md section 6).
 
 One row is one job of the API. A runner leases a row, works, and marks it done; a lease that is not renewed makes the
-row free again, so a job whose runner was killed is finished by the next one.
+row free again, so a job whose runner was killed is finished by the next one. POLLING is a job that waits for somebody
+outside, such as a broker, and asks again at `run_at`: it holds no lease meanwhile.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Index,
     Integer,
     Row,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
@@ -29,7 +32,24 @@ from cupola.roles import Actor
 from cupola.store.database import Tx
 from cupola.store.schema import Json, metadata, resource_columns
 
-__all__ = ["claim", "completed", "enqueue", "fail", "finish", "jobs", "postpone", "prune", "release", "renew"]
+__all__ = [
+    "any_due",
+    "claim",
+    "completed",
+    "enqueue",
+    "fail",
+    "finish",
+    "holds",
+    "is_open",
+    "jobs",
+    "next_due",
+    "poll",
+    "postpone",
+    "progress",
+    "prune",
+    "release",
+    "renew",
+]
 
 jobs = Table(
     "jobs",
@@ -49,9 +69,17 @@ jobs = Table(
     Column("warnings", Json, nullable=False),
     Column("resource_guid", String(255), index=True),
     Column("resource_type", String(64)),
+    Column("target", String(255)),
     Index("ix_jobs_open", "state", "lane", "run_at"),
 )
-"""States PROCESSING, COMPLETE, FAILED. `lease_until` in microseconds since 1970. `dedup` is cleared when a job ends."""
+"""States PROCESSING, POLLING, COMPLETE, FAILED. `run_at` and `lease_until` in microseconds since 1970. `dedup` is cleared
+when a job ends. `target` names whom the job calls, such as a broker: few jobs of one target run at once. `payload` is what
+the job was asked for, and how far it has come."""
+
+
+def is_open() -> ColumnElement[bool]:
+    """The condition that a job has not ended."""
+    return or_(jobs.c.state == "PROCESSING", jobs.c.state == "POLLING")
 
 
 def enqueue(
@@ -65,6 +93,7 @@ def enqueue(
     dedup: str | None = None,
     resource_guid: str | None = None,
     resource_type: str | None = None,
+    target: str | None = None,
 ) -> str:
     """Add a job that runs when this transaction is committed, not before `run_after` seconds. Returns its guid.
 
@@ -76,7 +105,7 @@ def enqueue(
             return str(existing)
     values = _values(tx, operation, payload, actor, resource_guid, resource_type)
     run_at = tx.now + int(run_after * 1_000_000)
-    tx.run(insert(jobs).values(**values, state="PROCESSING", lane=lane, run_at=run_at, dedup=dedup))
+    tx.run(insert(jobs).values(**values, state="PROCESSING", lane=lane, run_at=run_at, dedup=dedup, target=target))
     tx.ring("jobs")
     return str(values["guid"])
 
@@ -120,32 +149,83 @@ def _values(
     }
 
 
-def claim(tx: Tx, owner: str, lane: str, lease: int, limit: int) -> Sequence[Row[Any]]:
-    """Lease up to `limit` jobs of a lane that may run now, oldest first, for `lease` microseconds."""
-    free = and_(jobs.c.state == "PROCESSING", jobs.c.lane == lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now)
-    wanted = select(jobs.c.guid).where(free).order_by(jobs.c.run_at, jobs.c.id).limit(limit)
+def _free(tx: Tx, lane: str) -> ColumnElement[bool]:
+    return and_(is_open(), jobs.c.lane == lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now)
+
+
+def _not_of(busy: Collection[str]) -> ColumnElement[bool]:
+    if not busy:
+        return true()
+    return or_(jobs.c.target.is_(None), jobs.c.target.not_in(list(busy)))
+
+
+def any_due(tx: Tx, lane: str, busy: Collection[str] = ()) -> bool:
+    """Whether a job of a lane may run now, those of the targets in `busy` left aside."""
+    return tx.scalar(select(jobs.c.guid).where(_free(tx, lane), _not_of(busy)).limit(1)) is not None
+
+
+def claim(
+    tx: Tx,
+    owner: str,
+    lane: str,
+    lease: int,
+    limit: int,
+    running: Mapping[str, int] | None = None,
+    per_target: int = 0,
+) -> Sequence[Row[Any]]:
+    """Lease up to `limit` jobs of a lane that may run now, oldest first, for `lease` microseconds.
+
+    No target gets more than `per_target` jobs at once (0: no limit), counting those that are `running` by target.
+    """
+    counts = dict(running or {})
+    busy = [target for target, number in counts.items() if per_target and number >= per_target]
+    wanted = select(jobs.c.guid, jobs.c.target).where(_free(tx, lane), _not_of(busy))
+    wanted = wanted.order_by(jobs.c.run_at, jobs.c.id).limit(limit)
     if tx.connection.dialect.name == "postgresql":
         wanted = wanted.with_for_update(skip_locked=True)
-    found = tx.scalars(wanted)
+    found = []
+    for row in tx.all(wanted):
+        if row.target is None or not per_target or counts.get(row.target, 0) < per_target:
+            counts[row.target] = counts.get(row.target, 0) + 1
+            found.append(row.guid)
     if not found:
         return []
-    taken = (
+    return tx.all(
         update(jobs)
         .where(jobs.c.guid.in_(found))
         .values(lease_owner=owner, lease_until=tx.now + lease, attempts=jobs.c.attempts + 1)
         .returning(jobs)
     )
-    return tx.all(taken)
+
+
+def next_due(tx: Tx, lane: str) -> int | None:
+    """When the next job of a lane that waits for its time may run (microseconds since 1970), or None."""
+    later = and_(is_open(), jobs.c.lane == lane, jobs.c.run_at > tx.now)
+    found: int | None = tx.scalar(select(func.min(jobs.c.run_at)).where(later))
+    return found
 
 
 def renew(tx: Tx, owner: str, guid: str, lease: int) -> bool:
     """Extend a lease. False when somebody else has the job by now."""
     changed = tx.run(
         update(jobs)
-        .where(jobs.c.guid == guid, jobs.c.lease_owner == owner, jobs.c.state == "PROCESSING")
+        .where(jobs.c.guid == guid, jobs.c.lease_owner == owner, is_open())
         .values(lease_until=tx.now + lease)
     )
     return bool(changed.rowcount)
+
+
+def holds(tx: Tx, owner: str, guid: str) -> bool:
+    """Whether the job is still this runner's and has not ended; locks the row on PostgreSQL until the commit."""
+    wanted = select(jobs.c.guid).where(jobs.c.guid == guid, jobs.c.lease_owner == owner, is_open())
+    if tx.connection.dialect.name == "postgresql":
+        wanted = wanted.with_for_update()
+    return tx.scalar(wanted) is not None
+
+
+def progress(tx: Tx, guid: str, payload: Mapping[str, Any]) -> None:
+    """Remember how far a job has come; best in the transaction of the step that it has done."""
+    tx.run(update(jobs).where(jobs.c.guid == guid).values(payload=dict(payload)))
 
 
 def finish(tx: Tx, guid: str, warnings: Sequence[str] = ()) -> None:
@@ -166,13 +246,21 @@ def postpone(tx: Tx, guid: str, seconds: float) -> None:
     """Give a job back, to be tried again after `seconds`."""
     run_at = tx.now + int(seconds * 1_000_000)
     tx.run(update(jobs).where(jobs.c.guid == guid).values(run_at=run_at, lease_until=0, lease_owner=None))
+    tx.ring("jobs")
+
+
+def poll(tx: Tx, guid: str, seconds: float) -> None:
+    """Give a job back that waits for somebody outside: it is POLLING, and asks again after `seconds`."""
+    values = {"state": "POLLING", "run_at": tx.now + int(seconds * 1_000_000), "updated_at": tx.now, "attempts": 0}
+    tx.run(update(jobs).where(jobs.c.guid == guid).values(**values, lease_until=0, lease_owner=None))
+    tx.ring("jobs")
 
 
 def release(tx: Tx, but: str) -> int:
     """Free the leases of every other runner of a single-process platform: at its start, they are all dead."""
     changed = tx.run(
         update(jobs)
-        .where(jobs.c.state == "PROCESSING", or_(jobs.c.lease_owner.is_(None), jobs.c.lease_owner != but))
+        .where(is_open(), or_(jobs.c.lease_owner.is_(None), jobs.c.lease_owner != but))
         .values(lease_until=0, lease_owner=None)
     )
     return int(changed.rowcount)
@@ -186,4 +274,4 @@ def prune(tx: Tx, before: int) -> int:
 
 def open_count(tx: Tx) -> int:
     """Jobs that have not ended."""
-    return int(tx.scalar(select(func.count()).select_from(jobs).where(jobs.c.state == "PROCESSING")))
+    return int(tx.scalar(select(func.count()).select_from(jobs).where(is_open())))
