@@ -104,7 +104,7 @@ login_failures = Table(
     Column("failures", Integer, nullable=False),
     Column("failed_at", BigInteger, nullable=False, index=True),
 )
-"""Wrong passwords since `failed_at`, by digest of origin and name; names of nobody count too, so that the lock tells nothing."""
+"""Wrong passwords until `failed_at`, by digest of origin and name; names of nobody count, so that the lock tells nothing."""
 
 oauth_clients = Table(
     "oauth_clients",
@@ -336,7 +336,7 @@ def _all_groups(member: str) -> Select[tuple[str]]:
 
 
 def groups_of(tx: Tx, member: str, *, direct: bool = False) -> set[str]:
-    """Names of the groups that a user was put in, by itself or by a group; everybody is in the default groups besides."""
+    """Names of the groups that a user was put in, by itself or by a group; the default groups are not among them."""
     if direct:
         held = select(group_members.c.group_guid).where(group_members.c.member_guid == member)
     else:
@@ -389,7 +389,7 @@ def first_generation(tx: Tx, client_id: str) -> int:
 
 
 def forget_sessions(tx: Tx, *, user_guid: str | None = None, client_id: str | None = None) -> None:
-    """Delete refresh tokens, opaque tokens and codes of a user, of a client, or of both together; and a user's browsers."""
+    """Delete refresh tokens, opaque tokens and codes of a user (with browsers), of a client, or of both together."""
     for table in (refresh_tokens, opaque_tokens, one_time_codes):
         statement = delete(table)
         if user_guid is not None:

@@ -1,5 +1,7 @@
-"""The log of who logged in, failed to, and was changed. It has no secret, and no name that nobody has: people type their
-password into the wrong field."""
+"""The log of who logged in, failed to, and was changed.
+
+It has no secret, and no name that nobody has: people type their password into the wrong field.
+"""
 
 import logging
 from collections.abc import Mapping

@@ -266,7 +266,7 @@ def _open_questions(tx: Tx, wish: Wish, user: Row[Any], scopes: list[str]) -> As
 
 
 async def answer(identity: Identity, request: Request) -> Response:
-    """The user's answer to the consent page; without one, POST is like GET (OpenID Connect Core 1.0 section 3.1.2.1)."""
+    """Take the user's answer to the consent page; without one, POST is like GET (OpenID Connect Core 1.0, 3.1.2.1)."""
     form = await read_form(request)
     if "user_oauth_approval" not in form:
         return await _authorize(identity, request, form)

@@ -1,8 +1,8 @@
 """Browsers: the session cookie, and proof that a form was ours.
 
 Cookies belong to this host alone (with TLS their names begin with `__Host-`). The value X-Uaa-Csrf is an HMAC of the
-session; it is in a cookie and in each form, and both must say the same. Besides, a request that says where it comes from
-(Origin, Sec-Fetch-Site) must come from here.
+session; it is in a cookie and in each form, and both must say the same. Besides, a request that says where it comes
+from (Origin, Sec-Fetch-Site) must come from here.
 """
 
 import hmac

@@ -1,5 +1,5 @@
-"""Several clients at once, all or none, as Cloud Controllers make the clients of service dashboards; and how clients are
-shown on the account page."""
+"""Several clients at once, all or none, as Cloud Controllers make the clients of service dashboards; and how clients
+are shown on the account page."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

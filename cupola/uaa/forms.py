@@ -88,7 +88,7 @@ def _unreadable(error: str) -> Problem:
 
 
 def address(request: Request) -> str | None:
-    """The client's address: the connection's, or on the router's socket what the router says (it writes the last entry)."""
+    """The client's address: the connection's, or on the router's socket the last entry, which the router writes."""
     if request.client is not None and request.client.host:
         return request.client.host[:64]
     forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()

@@ -188,8 +188,10 @@ def _check_verifier(client: Client, details: Mapping[str, Any], verifier: str | 
 
 
 async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
-    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1). It ends with that one
-    and belongs to the same login; there is no refresh token (RFC 7521 section 4.1)."""
+    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1).
+
+    It ends with that one and belongs to the same login; there is no refresh token (RFC 7521 section 4.1).
+    """
     claims, user = await subject(identity, asked.client.client_id, asked.form.get("assertion", ""), "assertion")
     source = asked.source
 

@@ -5,6 +5,7 @@ Names of nobody are hashed, counted and locked like those of users, so that noth
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from sqlalchemy import Row, delete, select, update
@@ -104,7 +105,8 @@ def hinted_origin(hint: str | None) -> str | None:
     if not hint:
         return None
     try:
-        found = msgspec.json.decode(hint)
+        # Some clients encode it for the URL themselves, and then once more with the other parameters.
+        found = msgspec.json.decode(unquote(hint))
     except msgspec.DecodeError:
         return None
     origin = found.get("origin") if isinstance(found, dict) else None

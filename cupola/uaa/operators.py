@@ -44,7 +44,7 @@ def create_user(
     groups: Iterable[str] = (),
     admin: bool = False,
 ) -> str:
-    """Make a user; returns the password, which is generated unless given. `admin`: with the rights of the first user."""
+    """Make a user, with `admin` like the first one; returns the password, which is generated unless given."""
     secret = password or generated.password(PASSWORD_CHARACTERS)
     try:
         checked_password(secret)

@@ -118,7 +118,7 @@ _CLEARABLE: dict[str, dict[str, Any]] = {
 
 
 def patched(row: Row[Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body that a PATCH makes of a user: what it names replaces what there is; `meta.attributes` are cleared first."""
+    """The body that a PATCH makes of a user: `meta.attributes` are cleared, then what it names replaces what there is."""
     whole = described(row)
     meta = body.get("meta")
     cleared = meta.get("attributes") if isinstance(meta, dict) else None

@@ -176,10 +176,12 @@ def test_client_credentials(house: House) -> None:
 
 def test_login_hint(house: House) -> None:
     assert house.log_in(login_hint='{"origin":"uaa"}')
+    assert house.log_in(login_hint="%7B%22origin%22%3A%22uaa%22%7D")
     query = {"login_hint": '{"origin":"uaa"}'}
     form = {"grant_type": "password", "username": "admin", "password": ADMIN_PASSWORD}
     answer = house.request("POST", "/oauth/token", params=query, data=form, headers=basic("cf", ""))
     assert answer.status_code == 200
+    assert house.token(**form, login_hint="%7B%22origin%22%3A%22ldap%22%7D").status_code == 401
     other = house.token(**form, login_hint='{"origin":"ldap"}')
     assert other.status_code == 401
     assert other.json()["error_description"] == "The origin provided in the login hint is invalid."
