@@ -25,6 +25,7 @@ __all__ = [
     "Platform",
     "Router",
     "Runtime",
+    "Services",
     "Settings",
     "Ssh",
     "Staging",
@@ -194,6 +195,19 @@ class Brokers(_Section):
     """Scopes of the clients that are made for dashboards of services."""
 
 
+class Services(_Section):
+    route_services: bool = True
+    """Whether services can be put in front of routes."""
+    volume_services: bool = True
+    """Whether apps can be bound to services that give them volumes."""
+    volumes_dir: str = ""
+    """Where the volumes of the driver `localdriver` lie; without it `volumes` in the data directory."""
+    max_bindings_per_app_and_instance: int = 1
+    """Bindings that one app may have to one service instance, to change credentials without a gap."""
+    manifest_binding_seconds: float = 60.0
+    """Seconds for which applying a manifest waits for a broker that makes a binding later."""
+
+
 class Outbound(_Section):
     allow: list[str] = msgspec.field(default_factory=list)
     """Private, loopback or link-local hosts that non-admins may make the platform call."""
@@ -230,6 +244,7 @@ class Settings(_Section):
     identity: Identity = msgspec.field(default_factory=Identity)
     jobs: Jobs = msgspec.field(default_factory=Jobs)
     brokers: Brokers = msgspec.field(default_factory=Brokers)
+    services: Services = msgspec.field(default_factory=Services)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     defaults: Defaults = msgspec.field(default_factory=Defaults)
 

@@ -149,7 +149,7 @@ class Cloud:
 @contextmanager
 def open_cloud(database: Database, directory: Path) -> Iterator[Cloud]:
     """The API over `database`; blobs go to `directory`."""
-    settings = load(environment={}, flags={"data_dir": str(directory)})
+    settings = load(environment={}, flags={"data_dir": str(directory), "platform.poll_seconds": 0})
 
     async def wait_for_job(guid: str, seconds: float) -> None:
         return None

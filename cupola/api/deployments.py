@@ -285,9 +285,15 @@ def _may_steer(call: Call[Row[Any], Any]) -> None:
 
 _ONE = DEPLOYMENTS.path + "/{guid}"
 
+def show_deployment(call: Call[Row[Any], None]) -> Reply:
+    """Get one deployment."""
+    deploying = call.row.status_value == "ACTIVE" and call.row.status_reason == "DEPLOYING"
+    return Reply(200, call.present(DEPLOYMENTS, call.row), early=deploying)
+
+
 OPERATIONS: list[Operation] = [
     list_(DEPLOYMENTS),
-    show(DEPLOYMENTS),
+    show(DEPLOYMENTS, run=show_deployment, bells=["deployments", "instances"]),
     create(DEPLOYMENTS, Create, create_deployment),
     update(DEPLOYMENTS, MetadataOnly, update_deployment, allow=access.in_space_of_app(*access.DEVELOPER)),
     Operation("POST", _ONE + "/actions/cancel", cancel, target=DEPLOYMENTS, allow=_may_steer, produces=""),

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 from sqlalchemy import Row
 
 from cupola.domain import visibility
-from cupola.rest.operation import Operation, list_, show
+from cupola.rest.operation import Call, Operation, Reply, list_, show
 from cupola.rest.present import Links, common
 from cupola.rest.resource import Filter, Resource, World
 from cupola.roles import Actor
@@ -78,4 +78,10 @@ LISTED = Resource(
     ],
 )
 
-OPERATIONS: list[Operation] = [list_(LISTED), show(JOBS)]
+
+def show_job(call: Call[Row[Any], None]) -> Reply:
+    """Get one job."""
+    return Reply(200, call.present(JOBS, call.row), early=call.row.state == "PROCESSING")
+
+
+OPERATIONS: list[Operation] = [list_(LISTED), show(JOBS, run=show_job, bells=["jobs.done"])]

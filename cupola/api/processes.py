@@ -254,7 +254,7 @@ def scale_process(call: Call[Any, Scale], process: Row[Any]) -> Row[Any]:
 def stats(call: Call[Any, None], process: Row[Any]) -> Reply:
     """What the instances of a process are doing and using."""
     found = instances.stats(call.tx, process, call.services.metrics())
-    return Reply(200, {"resources": found})
+    return Reply(200, {"resources": found}, early=instances.is_starting(call.tx, process, found))
 
 
 def process_instances(call: Call[Any, None], process: Row[Any]) -> Reply:
@@ -306,8 +306,8 @@ OPERATIONS: list[Operation] = [
         allow=_MANAGE_OWN,
         status=202,
     ),
-    Operation("GET", _ONE + "/stats", itself(stats), target=PROCESSES),
-    Operation("GET", _OF_APP + "/stats", of_app(stats), target=APPS),
+    Operation("GET", _ONE + "/stats", itself(stats), target=PROCESSES, bells=["instances"]),
+    Operation("GET", _OF_APP + "/stats", of_app(stats), target=APPS, bells=["instances"]),
     Operation("GET", _ONE + "/process_instances", itself(process_instances), target=PROCESSES),
     Operation("DELETE", _ONE + "/instances/{index}", itself(terminate), target=PROCESSES, allow=_MANAGE, status=204),
     Operation("DELETE", _OF_APP + "/instances/{index}", of_app(terminate), target=APPS, allow=_MANAGE_OWN, status=204),

@@ -13,9 +13,11 @@ from cupola.store.apps import apps
 from cupola.store.database import Tx
 from cupola.store.instances import instances
 
-__all__ = ["Metrics", "brief", "stats", "terminate"]
+__all__ = ["Metrics", "brief", "is_starting", "stats", "terminate"]
 
 FILE_DESCRIPTORS = 16384
+JUST_NOW = 10_000_000
+"""Microseconds for which a start is new."""
 
 
 class Metrics(Protocol):
@@ -52,6 +54,13 @@ def stats(tx: Tx, process: Row[Any], metrics: Mapping[str, Metrics]) -> list[dic
     """`resources` of GET /v3/processes/:guid/stats: one entry per index. `metrics` by instance guid."""
     found = _by_index(tx, process)
     return [_stats(tx, process, index, found.get(index), metrics) for index in range(process.instances)]
+
+
+def is_starting(tx: Tx, process: Row[Any], found: list[dict[str, Any]]) -> bool:
+    """Whether, by its stats, a process was started a moment ago and has not come to run or crash yet."""
+    states = {entry["state"] for entry in found}
+    started = process.state == "STARTED" and tx.now - process.updated_at < JUST_NOW
+    return started and bool(states) and states <= {"DOWN", "STARTING"}
 
 
 def _stats(

@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -108,11 +109,32 @@ class App:
         def work() -> tuple[Reply, str | None]:
             return self._plain(operation, path, scope, headers, body, request_id, actor_guid)
 
+        if operation.bells and self._services.settings.platform.poll_seconds > 0:
+            return await self._patient(operation, work)
         reply: Reply
         reply, job = await self._in_thread(work)
         if job is not None:
             await self._services.wait_for_job(job, 0.1)
         return reply
+
+    async def _patient(self, operation: Operation, work: Callable[[], tuple[Reply, str | None]]) -> Reply:
+        """The first answer that is not early, or after `platform.poll_seconds` the last that was. No thread waits."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._services.settings.platform.poll_seconds
+        # Before the first look, so that nothing can ring unheard between a look and the wait.
+        listener = self._services.database.bells.listen(*operation.bells)
+        try:
+            while True:
+                reply: Reply
+                reply, _job = await self._in_thread(work)
+                left = deadline - loop.time()
+                if not reply.early or left <= 0:
+                    return reply
+                await listener.wait(left)
+                # Much may ring at once; a look each time would help nobody.
+                await asyncio.sleep(0.02)
+        finally:
+            listener.close()
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -241,7 +263,8 @@ def _presented(call: Call[Any, Any], result: Any) -> tuple[Reply, str | None]:
     if isinstance(result, Reply):
         if result.body is None or isinstance(result.body, bytes):
             return _with_warnings(result, call.warnings), _job_of(result)
-        return _json(result.status, result.body, call.warnings, result.headers), _job_of(result)
+        encoded = _json(result.status, result.body, call.warnings, result.headers)
+        return replace(encoded, early=result.early), _job_of(result)
     if result is None:
         return _with_warnings(Reply(operation.status), call.warnings), None
     resource = operation.returns or operation.target

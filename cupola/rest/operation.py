@@ -104,6 +104,8 @@ class Reply:
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    early: bool = False
+    """It says "not yet", and whoever got it would ask again: clients poll every three seconds."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class Operation:
     body: type[Message] | None = None
     bodies: Sequence[type[Message]] = ()
     """What the body may be, where `run` parses it itself (for the description)."""
+    bells: Sequence[str] = ()
+    """What rings when an early answer (Reply) may have become a final one; such an answer is held back for a while."""
     allow: Callable[[Call[Any, Any]], None] | None = None
     """Raises 403 (or what the rule says) unless the actor may."""
     status: int = 200
@@ -275,9 +279,8 @@ def show(resource: Resource, *, path: str | None = None, **more: Any) -> Operati
     return Operation(
         "GET",
         path or resource.path + "/{guid}",
-        run=_row_itself,
         target=resource,
-        **{"doc": f"Get one {resource.name.replace('_', ' ')}.", **more},
+        **{"run": _row_itself, "doc": f"Get one {resource.name.replace('_', ' ')}.", **more},
     )
 
 
