@@ -27,6 +27,9 @@ __all__ = [
     "require_domain",
     "require_processes",
     "require_route",
+    "require_service_instance",
+    "require_service_key",
+    "require_service_plan",
     "require_staging",
     "require_task",
     "size_of",
@@ -98,9 +101,12 @@ class _Limits:
     log_rate_limit_in_bytes_per_second: int | None
     total_routes: int | None
     total_reserved_ports: int | None
+    total_service_instances: int | None
+    total_service_keys: int | None
+    paid_services_allowed: bool | None
 
 
-_CHECKED = (*_GROUPS["apps"], *_GROUPS["routes"])
+_CHECKED = (*_GROUPS["apps"], *_GROUPS["routes"], *_GROUPS["services"], "paid_services_allowed")
 
 
 def _limits(tx: Tx, space_guid: str) -> tuple[str, _Limits, _Limits]:
@@ -253,6 +259,39 @@ def require_route(tx: Tx, space_guid: str, *, with_port: bool = False) -> None:
         most = limits.total_routes if limits.total_reserved_ports is None else limits.total_reserved_ports
         if with_port and _over(ports + 1, most):
             raise errors.unprocessable(f"Reserved route ports quota exceeded for {limits.kind} '{limits.name}'.")
+
+
+def require_service_instance(tx: Tx, space_guid: str, *, free: bool) -> None:
+    """One more managed service instance fits into a space, or 422; `free`: of a plan that costs nothing."""
+    organization_guid, organization, space = _limits(tx, space_guid)
+    in_organization, in_space = usage_summary.services_of(tx, organization_guid, space_guid)
+    for limits, (instances, _) in ((space, in_space), (organization, in_organization)):
+        if _over(instances + 1, limits.total_service_instances):
+            raise errors.unprocessable(f"You have exceeded your {limits.kind}'s services limit.")
+    _require_paid(space, organization, free=free)
+
+
+def require_service_plan(tx: Tx, space_guid: str, *, free: bool) -> None:
+    """An instance of a space may have a plan, or 422."""
+    _, organization, space = _limits(tx, space_guid)
+    _require_paid(space, organization, free=free)
+
+
+def _require_paid(space: _Limits, organization: _Limits, *, free: bool) -> None:
+    for limits, where in ((space, " for your space"), (organization, "")):
+        if not free and limits.paid_services_allowed is False:
+            raise errors.unprocessable(
+                f"The service instance cannot be created because paid service plans are not allowed{where}."
+            )
+
+
+def require_service_key(tx: Tx, space_guid: str) -> None:
+    """One more key of a service instance fits into its space, or 422."""
+    organization_guid, organization, space = _limits(tx, space_guid)
+    in_organization, in_space = usage_summary.services_of(tx, organization_guid, space_guid)
+    for limits, (_, keys) in ((space, in_space), (organization, in_organization)):
+        if _over(keys + 1, limits.total_service_keys):
+            raise errors.unprocessable(f"You have exceeded your {limits.kind}'s limit for service binding of type key.")
 
 
 def require_domain(tx: Tx, organization_guid: str) -> None:

@@ -6,7 +6,7 @@ Started processes, running tasks and stagings use memory; each event says how mu
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, func, insert, select
+from sqlalchemy import Row, Select, Table, delete, func, insert, select
 
 from cupola import guid
 from cupola.domain.buildpack_names import is_custom, redacted
@@ -16,6 +16,8 @@ from cupola.store.apps import apps, processes
 from cupola.store.database import Tx
 from cupola.store.orgs import spaces
 from cupola.store.platform import buildpacks
+from cupola.store.service_brokers import service_brokers, service_offerings, service_plans
+from cupola.store.service_instances import service_instances
 from cupola.store.service_usage_events import service_usage_events
 from cupola.store.staging import builds, droplets
 
@@ -25,6 +27,7 @@ __all__ = [
     "prune",
     "purge_and_reseed_apps",
     "purge_and_reseed_services",
+    "service_instance_changed",
     "staging_started",
     "staging_stopped",
     "task_started",
@@ -209,9 +212,60 @@ def _seeds(tx: Tx, found: Sequence[Row[Any]]) -> Iterable[dict[str, Any]]:
         }
 
 
+def service_instance_changed(tx: Tx, instance: Row[Any], state: str) -> None:
+    """A service instance is CREATED, UPDATED (another name or plan) or about to be DELETED; `instance` is as it is then."""
+    row = tx.one(_service_instances().where(service_instances.c.guid == instance.guid))
+    assert row is not None, f"usage of {instance.guid}, which is no service instance"
+    tx.run(insert(service_usage_events).values(**_of_instance(tx, row, state), guid=guid.new()))
+
+
+def _service_instances() -> Select[Any]:
+    """Service instances with what their events tell of them."""
+    plans, offerings, brokers = service_plans.c, service_offerings.c, service_brokers.c
+    return (
+        select(
+            service_instances.c.id,
+            service_instances.c.guid,
+            service_instances.c.name,
+            service_instances.c.type,
+            service_instances.c.space_guid,
+            spaces.c.name.label("space_name"),
+            spaces.c.organization_guid,
+            plans.guid.label("service_plan_guid"),
+            plans.name.label("service_plan_name"),
+            offerings.guid.label("service_offering_guid"),
+            offerings.name.label("service_offering_name"),
+            brokers.guid.label("service_broker_guid"),
+            brokers.name.label("service_broker_name"),
+        )
+        .join(spaces, spaces.c.guid == service_instances.c.space_guid)
+        .outerjoin(service_plans, plans.guid == service_instances.c.service_plan_guid)
+        .outerjoin(service_offerings, offerings.guid == plans.service_offering_guid)
+        .outerjoin(service_brokers, brokers.guid == offerings.service_broker_guid)
+    )
+
+
+def _of_instance(tx: Tx, row: Row[Any], state: str) -> dict[str, Any]:
+    own = {name: value for name, value in row._mapping.items() if name not in {"id", "guid", "name", "type"}}
+    kind = "managed_service_instance" if row.type == "managed" else "user_provided_service_instance"
+    return {
+        **own,
+        "created_at": tx.now,
+        "state": state,
+        "service_instance_guid": row.guid,
+        "service_instance_name": row.name,
+        "service_instance_type": kind,
+    }
+
+
 def purge_and_reseed_services(tx: Tx) -> None:
-    """Forget all events. There are no service instances yet that new ones could be written for."""
+    """Forget all events, and write one for each service instance, whose guid is that of the instance."""
     tx.run(delete(service_usage_events))
+    statement = _service_instances().order_by(service_instances.c.id).limit(_BATCH)
+    last = 0
+    while found := tx.all(statement.where(service_instances.c.id > last)):
+        tx.run(insert(service_usage_events), [{**_of_instance(tx, row, "CREATED"), "guid": row.guid} for row in found])
+        last = found[-1].id
 
 
 def prune(tx: Tx, before: int) -> None:

@@ -14,9 +14,20 @@ from cupola.store.apps import apps, processes
 from cupola.store.database import Tx
 from cupola.store.orgs import spaces
 from cupola.store.routes import domains, routes
+from cupola.store.service_bindings import service_credential_bindings
+from cupola.store.service_instances import service_instances
 from cupola.store.tasks import tasks
 
-__all__ = ["Load", "of_organization", "of_platform", "of_space", "private_domains", "routes_of", "running"]
+__all__ = [
+    "Load",
+    "of_organization",
+    "of_platform",
+    "of_space",
+    "private_domains",
+    "routes_of",
+    "running",
+    "services_of",
+]
 
 _RUNNING_TASKS = ("PENDING", "RUNNING")
 
@@ -108,6 +119,40 @@ def routes_of(tx: Tx, organization_guid: str, space_guid: str) -> tuple[tuple[in
     return (row.routes, row.ports), (row.routes_here, row.ports_here)
 
 
+def services_of(tx: Tx, organization_guid: str, space_guid: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(managed service instances, keys) of an organization, and of one of its spaces."""
+    inside = spaces.c.organization_guid == organization_guid
+    managed = tx.one(_managed(space_guid).where(inside))
+    keys = tx.one(_keys(space_guid).where(inside))
+    assert managed is not None, "counts always give a row"
+    assert keys is not None, "counts always give a row"
+    return (managed.total, keys.total), (managed.here, keys.here)
+
+
+def _managed(space_guid: str) -> Select[Any]:
+    return (
+        select(*_counts(space_guid))
+        .select_from(service_instances)
+        .join(spaces, spaces.c.guid == service_instances.c.space_guid)
+        .where(service_instances.c.type == "managed")
+    )
+
+
+def _keys(space_guid: str) -> Select[Any]:
+    bindings = service_credential_bindings
+    return (
+        select(*_counts(space_guid))
+        .select_from(bindings)
+        .join(service_instances, service_instances.c.guid == bindings.c.service_instance_guid)
+        .join(spaces, spaces.c.guid == service_instances.c.space_guid)
+        .where(bindings.c.type == "key")
+    )
+
+
+def _counts(space_guid: str) -> list[ColumnElement[Any]]:
+    return [func.count().label("total"), func.count(case((spaces.c.guid == space_guid, 1))).label("here")]
+
+
 def private_domains(tx: Tx, organization_guid: str) -> int:
     """How many private domains an organization owns."""
     own = domains.c.organization_guid == organization_guid
@@ -118,14 +163,16 @@ def of_organization(tx: Tx, organization_guid: str) -> dict[str, int]:
     """`usage_summary` of an organization, as the API shows it."""
     load, _ = running(tx, organization_guid, "")
     counted, _ = routes_of(tx, organization_guid, "")
-    return _shown(load, counted, private_domains(tx, organization_guid))
+    services, _ = services_of(tx, organization_guid, "")
+    return _shown(load, counted, private_domains(tx, organization_guid), services)
 
 
 def of_space(tx: Tx, organization_guid: str, space_guid: str) -> dict[str, int]:
     """`usage_summary` of a space; domains are those of its organization."""
     _, load = running(tx, organization_guid, space_guid)
     _, counted = routes_of(tx, organization_guid, space_guid)
-    return _shown(load, counted, private_domains(tx, organization_guid))
+    _, services = services_of(tx, organization_guid, space_guid)
+    return _shown(load, counted, private_domains(tx, organization_guid), services)
 
 
 def of_platform(tx: Tx) -> dict[str, int]:
@@ -136,18 +183,18 @@ def of_platform(tx: Tx) -> dict[str, int]:
     counted = tx.one(select(func.count().label("routes"), ports).select_from(routes))
     owned = tx.scalar(select(func.count()).select_from(domains).where(domains.c.organization_guid.is_not(None)))
     assert counted is not None, "counts always give a row"
-    return _shown(_load(of_processes, of_tasks), (counted.routes, counted.ports), int(owned))
+    services = (int(tx.scalar(_managed(""))), int(tx.scalar(_keys(""))))
+    return _shown(_load(of_processes, of_tasks), (counted.routes, counted.ports), int(owned), services)
 
 
-def _shown(load: Load, counted: tuple[int, int], owned_domains: int) -> dict[str, int]:
+def _shown(load: Load, counted: tuple[int, int], owned_domains: int, services: tuple[int, int]) -> dict[str, int]:
     return {
         "started_instances": load.instances,
         "memory_in_mb": load.memory_mb,
         "routes": counted[0],
-        # This platform has no service instances yet, and so no keys of them.
-        "service_instances": 0,
+        "service_instances": services[0],
         "reserved_ports": counted[1],
         "domains": owned_domains,
         "per_app_tasks": load.tasks,
-        "service_keys": 0,
+        "service_keys": services[1],
     }

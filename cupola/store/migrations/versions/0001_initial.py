@@ -246,6 +246,7 @@ def upgrade() -> None:
         sa.Column("warnings", sa.Text(), nullable=False),
         sa.Column("resource_guid", sa.String(length=255), nullable=True),
         sa.Column("resource_type", sa.String(length=64), nullable=True),
+        sa.Column("target", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("dedup", name=op.f("uq_jobs_dedup")),
         sa.UniqueConstraint("guid", name=op.f("uq_jobs_guid")),
@@ -783,6 +784,29 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_security_group_spaces_space_guid"), "security_group_spaces", ["space_guid"], unique=False)
     op.create_table(
+        "service_brokers",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("username", sa.Text(), nullable=False),
+        sa.Column("password", sa.Text(), nullable=False),
+        sa.Column("anywhere", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_service_brokers_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_brokers")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_brokers_guid")),
+        sa.UniqueConstraint("name", name=op.f("uq_service_brokers_name")),
+    )
+    op.create_index(op.f("ix_service_brokers_created_at"), "service_brokers", ["created_at"], unique=False)
+    op.create_index(op.f("ix_service_brokers_space_guid"), "service_brokers", ["space_guid"], unique=False)
+    op.create_index(op.f("ix_service_brokers_updated_at"), "service_brokers", ["updated_at"], unique=False)
+    op.create_table(
         "builds",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
@@ -1075,6 +1099,65 @@ def upgrade() -> None:
     op.create_index(op.f("ix_route_shares_route_guid"), "route_shares", ["route_guid"], unique=False)
     op.create_index(op.f("ix_route_shares_space_guid"), "route_shares", ["space_guid"], unique=False)
     op.create_table(
+        "service_dashboard_clients",
+        sa.Column("client_id", sa.String(length=255), nullable=False),
+        sa.Column("service_broker_guid", sa.String(length=255), nullable=False),
+        sa.Column("offering_catalog_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_broker_guid"],
+            ["service_brokers.guid"],
+            name=op.f("fk_service_dashboard_clients_service_broker_guid"),
+        ),
+        sa.PrimaryKeyConstraint("client_id", name=op.f("pk_service_dashboard_clients")),
+    )
+    op.create_index(
+        op.f("ix_service_dashboard_clients_service_broker_guid"),
+        "service_dashboard_clients",
+        ["service_broker_guid"],
+        unique=False,
+    )
+    op.create_table(
+        "service_offerings",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("service_broker_guid", sa.String(length=255), nullable=False),
+        sa.Column("catalog_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name_key", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("available", sa.Boolean(), nullable=False),
+        sa.Column("bindable", sa.Boolean(), nullable=False),
+        sa.Column("plan_updateable", sa.Boolean(), nullable=False),
+        sa.Column("instances_retrievable", sa.Boolean(), nullable=False),
+        sa.Column("bindings_retrievable", sa.Boolean(), nullable=False),
+        sa.Column("allow_context_updates", sa.Boolean(), nullable=False),
+        sa.Column("shareable", sa.Boolean(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("requires", sa.Text(), nullable=False),
+        sa.Column("documentation_url", sa.Text(), nullable=False),
+        sa.Column("catalog_metadata", sa.Text(), nullable=False),
+        sa.Column("osmapi_features", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_broker_guid"], ["service_brokers.guid"], name=op.f("fk_service_offerings_service_broker_guid")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_offerings")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_offerings_guid")),
+        sa.UniqueConstraint(
+            "service_broker_guid", "catalog_id", name=op.f("uq_service_offerings_service_broker_guid_catalog_id")
+        ),
+    )
+    op.create_index(op.f("ix_service_offerings_catalog_id"), "service_offerings", ["catalog_id"], unique=False)
+    op.create_index(op.f("ix_service_offerings_created_at"), "service_offerings", ["created_at"], unique=False)
+    op.create_index(op.f("ix_service_offerings_name_key"), "service_offerings", ["name_key"], unique=False)
+    op.create_index(
+        op.f("ix_service_offerings_service_broker_guid"), "service_offerings", ["service_broker_guid"], unique=False
+    )
+    op.create_index(op.f("ix_service_offerings_updated_at"), "service_offerings", ["updated_at"], unique=False)
+    op.create_table(
         "sidecars",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
@@ -1126,3 +1209,226 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tasks_droplet_guid"), "tasks", ["droplet_guid"], unique=False)
     op.create_index("ix_tasks_state", "tasks", ["state", "updated_at"], unique=False)
     op.create_index(op.f("ix_tasks_updated_at"), "tasks", ["updated_at"], unique=False)
+    op.create_table(
+        "service_plans",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("service_offering_guid", sa.String(length=255), nullable=False),
+        sa.Column("service_broker_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=True),
+        sa.Column("catalog_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name_key", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("available", sa.Boolean(), nullable=False),
+        sa.Column("visibility_type", sa.String(length=16), nullable=False),
+        sa.Column("free", sa.Boolean(), nullable=False),
+        sa.Column("bindable", sa.Boolean(), nullable=False),
+        sa.Column("plan_updateable", sa.Boolean(), nullable=False),
+        sa.Column("maximum_polling_duration", sa.Integer(), nullable=True),
+        sa.Column("maintenance_info", sa.Text(), nullable=False),
+        sa.Column("catalog_metadata", sa.Text(), nullable=False),
+        sa.Column("schemas", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_broker_guid"], ["service_brokers.guid"], name=op.f("fk_service_plans_service_broker_guid")
+        ),
+        sa.ForeignKeyConstraint(
+            ["service_offering_guid"], ["service_offerings.guid"], name=op.f("fk_service_plans_service_offering_guid")
+        ),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_service_plans_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_plans")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_plans_guid")),
+        sa.UniqueConstraint(
+            "service_offering_guid", "catalog_id", name=op.f("uq_service_plans_service_offering_guid_catalog_id")
+        ),
+    )
+    op.create_index(op.f("ix_service_plans_catalog_id"), "service_plans", ["catalog_id"], unique=False)
+    op.create_index(op.f("ix_service_plans_created_at"), "service_plans", ["created_at"], unique=False)
+    op.create_index(op.f("ix_service_plans_name_key"), "service_plans", ["name_key"], unique=False)
+    op.create_index(
+        op.f("ix_service_plans_service_broker_guid"), "service_plans", ["service_broker_guid"], unique=False
+    )
+    op.create_index(op.f("ix_service_plans_space_guid"), "service_plans", ["space_guid"], unique=False)
+    op.create_index(op.f("ix_service_plans_updated_at"), "service_plans", ["updated_at"], unique=False)
+    op.create_index(op.f("ix_service_plans_visibility_type"), "service_plans", ["visibility_type"], unique=False)
+    op.create_table(
+        "service_instances",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=16), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.Column("service_plan_guid", sa.String(length=255), nullable=True),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("credentials", sa.Text(), nullable=True),
+        sa.Column("syslog_drain_url", sa.Text(), nullable=True),
+        sa.Column("route_service_url", sa.Text(), nullable=True),
+        sa.Column("dashboard_url", sa.Text(), nullable=True),
+        sa.Column("maintenance_info", sa.Text(), nullable=False),
+        sa.Column("broker_provided_metadata", sa.Text(), nullable=True),
+        sa.Column("operation_type", sa.String(length=8), nullable=True),
+        sa.Column("operation_state", sa.String(length=16), nullable=True),
+        sa.Column("operation_description", sa.Text(), nullable=True),
+        sa.Column("operation_created_at", sa.BigInteger(), nullable=True),
+        sa.Column("operation_updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("broker_operation", sa.Text(), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_plan_guid"], ["service_plans.guid"], name=op.f("fk_service_instances_service_plan_guid")
+        ),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_service_instances_space_guid")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_instances")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_instances_guid")),
+        sa.UniqueConstraint("space_guid", "name", name=op.f("uq_service_instances_space_guid_name")),
+    )
+    op.create_index(op.f("ix_service_instances_created_at"), "service_instances", ["created_at"], unique=False)
+    op.create_index("ix_service_instances_name", "service_instances", ["name"], unique=False)
+    op.create_index(
+        "ix_service_instances_operation", "service_instances", ["operation_state", "operation_updated_at"], unique=False
+    )
+    op.create_index(
+        op.f("ix_service_instances_service_plan_guid"), "service_instances", ["service_plan_guid"], unique=False
+    )
+    op.create_index(op.f("ix_service_instances_updated_at"), "service_instances", ["updated_at"], unique=False)
+    op.create_table(
+        "service_plan_visibilities",
+        sa.Column("service_plan_guid", sa.String(length=255), nullable=False),
+        sa.Column("organization_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_guid"], ["organizations.guid"], name=op.f("fk_service_plan_visibilities_organization_guid")
+        ),
+        sa.ForeignKeyConstraint(
+            ["service_plan_guid"], ["service_plans.guid"], name=op.f("fk_service_plan_visibilities_service_plan_guid")
+        ),
+        sa.PrimaryKeyConstraint("service_plan_guid", "organization_guid", name=op.f("pk_service_plan_visibilities")),
+    )
+    op.create_index(
+        op.f("ix_service_plan_visibilities_organization_guid"),
+        "service_plan_visibilities",
+        ["organization_guid"],
+        unique=False,
+    )
+    op.create_table(
+        "service_credential_bindings",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=8), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=True),
+        sa.Column("service_instance_guid", sa.String(length=255), nullable=False),
+        sa.Column("app_guid", sa.String(length=255), nullable=True),
+        sa.Column("credentials", sa.Text(), nullable=True),
+        sa.Column("syslog_drain_url", sa.Text(), nullable=True),
+        sa.Column("volume_mounts", sa.Text(), nullable=True),
+        sa.Column("operation_type", sa.String(length=8), nullable=True),
+        sa.Column("operation_state", sa.String(length=16), nullable=True),
+        sa.Column("operation_description", sa.Text(), nullable=True),
+        sa.Column("operation_created_at", sa.BigInteger(), nullable=True),
+        sa.Column("operation_updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("broker_operation", sa.Text(), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["app_guid"], ["apps.guid"], name=op.f("fk_service_credential_bindings_app_guid")),
+        sa.ForeignKeyConstraint(
+            ["service_instance_guid"],
+            ["service_instances.guid"],
+            name=op.f("fk_service_credential_bindings_service_instance_guid"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_credential_bindings")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_credential_bindings_guid")),
+    )
+    op.create_index(
+        op.f("ix_service_credential_bindings_app_guid"), "service_credential_bindings", ["app_guid"], unique=False
+    )
+    op.create_index(
+        op.f("ix_service_credential_bindings_created_at"), "service_credential_bindings", ["created_at"], unique=False
+    )
+    op.create_index(
+        "ix_service_credential_bindings_instance",
+        "service_credential_bindings",
+        ["service_instance_guid", "type", "app_guid"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_service_credential_bindings_operation",
+        "service_credential_bindings",
+        ["operation_state", "operation_updated_at"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_service_credential_bindings_updated_at"), "service_credential_bindings", ["updated_at"], unique=False
+    )
+    op.create_table(
+        "service_instance_shares",
+        sa.Column("service_instance_guid", sa.String(length=255), nullable=False),
+        sa.Column("space_guid", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["service_instance_guid"],
+            ["service_instances.guid"],
+            name=op.f("fk_service_instance_shares_service_instance_guid"),
+        ),
+        sa.ForeignKeyConstraint(["space_guid"], ["spaces.guid"], name=op.f("fk_service_instance_shares_space_guid")),
+        sa.UniqueConstraint(
+            "service_instance_guid",
+            "space_guid",
+            name=op.f("uq_service_instance_shares_service_instance_guid_space_guid"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_service_instance_shares_space_guid"), "service_instance_shares", ["space_guid"], unique=False
+    )
+    op.create_table(
+        "service_route_bindings",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("guid", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("service_instance_guid", sa.String(length=255), nullable=False),
+        sa.Column("route_guid", sa.String(length=255), nullable=False),
+        sa.Column("route_service_url", sa.Text(), nullable=True),
+        sa.Column("operation_type", sa.String(length=8), nullable=True),
+        sa.Column("operation_state", sa.String(length=16), nullable=True),
+        sa.Column("operation_description", sa.Text(), nullable=True),
+        sa.Column("operation_created_at", sa.BigInteger(), nullable=True),
+        sa.Column("operation_updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("broker_operation", sa.Text(), nullable=True),
+        sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(["route_guid"], ["routes.guid"], name=op.f("fk_service_route_bindings_route_guid")),
+        sa.ForeignKeyConstraint(
+            ["service_instance_guid"],
+            ["service_instances.guid"],
+            name=op.f("fk_service_route_bindings_service_instance_guid"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_route_bindings")),
+        sa.UniqueConstraint("guid", name=op.f("uq_service_route_bindings_guid")),
+    )
+    op.create_index(
+        op.f("ix_service_route_bindings_created_at"), "service_route_bindings", ["created_at"], unique=False
+    )
+    op.create_index(
+        "ix_service_route_bindings_operation",
+        "service_route_bindings",
+        ["operation_state", "operation_updated_at"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_service_route_bindings_route_guid"), "service_route_bindings", ["route_guid"], unique=False
+    )
+    op.create_index(
+        op.f("ix_service_route_bindings_service_instance_guid"),
+        "service_route_bindings",
+        ["service_instance_guid"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_service_route_bindings_updated_at"), "service_route_bindings", ["updated_at"], unique=False
+    )
