@@ -90,20 +90,15 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        forwarded = special.get(b"x-forwarded-for")
-        values: tuple[bytes, ...] = (
-            exchange.target,
-            special.get(b"referer") or b"-",
-            special.get(b"user-agent") or b"-",
-            forwarded + b", " + client.peer if forwarded else client.peer,
-            special.get(b"x-forwarded-proto", client.scheme),
-            exchange.router_error or b"-",
-        )
-        if request.quoted or exchange.router_error:
-            values = tuple(value.replace(b'"', b"%22") for value in values)
+        target, agent, referer = exchange.target, special.get(b"user-agent"), special.get(b"referer")
+        forwarded, proto = special.get(b"x-forwarded-for"), special.get(b"x-forwarded-proto", client.scheme)
+        router_error = exchange.router_error
         if shorten:
-            values = (values[0][:_MAX_TARGET], *(value[:_MAX_VALUE] for value in values[1:]))
-        target, referer, agent, forwarded, proto, router_error = values
+            target = target[:_MAX_TARGET]
+            agent, referer, forwarded = agent and agent[:_MAX_VALUE], referer and referer[:_MAX_VALUE], b"-"
+        if request.quoted or router_error:
+            target, router_error, proto = _unquoted(target), _unquoted(router_error), _unquoted(proto)
+            agent, referer, forwarded = _unquoted(agent), _unquoted(referer), _unquoted(forwarded)
         return _FORMAT % (
             exchange.host,
             self._second_text,
@@ -114,17 +109,17 @@ class AccessLog:
             exchange.status,
             exchange.request_bytes,
             exchange.response_bytes,
-            referer,
-            agent,
+            referer or b"-",
+            agent or b"-",
             client.peer_port,
             backend.shown,
-            forwarded,
+            forwarded + b", " + client.peer if forwarded else client.peer,
             proto,
             exchange.trace.request_id,
             seconds,
             exchange.sent - exchange.started if exchange.sent else seconds,
             backend.log_text,
-            router_error,
+            router_error or b"-",
             exchange.trace.logged,
         )
 
@@ -133,3 +128,7 @@ _FORMAT = (
     b'%b - [%b.%09dZ] "%b %b HTTP/1.%d" %d %d %d "%b" "%b" "%b" "%b" x_forwarded_for:"%b" '
     b'x_forwarded_proto:"%b" vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f%b x_cf_routererror:"%b"%b'
 )
+
+
+def _unquoted(value: bytes | None) -> bytes:
+    return value.replace(b'"', b"%22") if value else b""

@@ -65,7 +65,8 @@ class Backend:
         self.failed_until = 0.0
         self.retired = False
         self.idle: list[Upstream] = []
-        self.lines = b""
+        self.lines = b"\r\n"
+        """The end of a request's head: the headers that name the instance, and the empty line."""
         self.log_tags = msgspec.Raw()
         self.shown = b"-"
         self.log_text = b""
@@ -74,7 +75,7 @@ class Backend:
 
     def _describe(self, endpoint: Endpoint) -> None:
         index = str(endpoint.index).encode()
-        self.lines = b"X-CF-ApplicationID: %b\r\nX-CF-InstanceID: %b\r\nX-CF-InstanceIndex: %b\r\n" % (
+        self.lines = b"X-CF-ApplicationID: %b\r\nX-CF-InstanceID: %b\r\nX-CF-InstanceIndex: %b\r\n\r\n" % (
             endpoint.app_guid.encode(),
             endpoint.instance_guid.encode(),
             index,

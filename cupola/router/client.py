@@ -33,6 +33,8 @@ class Client(asyncio.Protocol):
         self.scheme = scheme
         self.peer = b""
         self.peer_port = b"-"
+        self.forwarded = b""
+        """The header lines that say where a request comes from when it does not say so itself."""
         self.body_complete = True
         self.close_after = False
         self.transport: asyncio.Transport
@@ -62,6 +64,7 @@ class Client(asyncio.Protocol):
         if isinstance(name, tuple):
             self.peer = name[0].encode()
             self.peer_port = b"%b:%d" % (b"[%b]" % self.peer if b":" in self.peer else self.peer, name[1])
+        self.forwarded = b"X-Forwarded-For: " + self.peer + b"\r\nX-Forwarded-Proto: " + self.scheme
         self.deadline = time.monotonic() + self._service.settings.header_timeout
         self._service.clients.add(self)
 
@@ -114,11 +117,13 @@ class Client(asyncio.Protocol):
         begun = reader.begun
         try:
             head = reader.read(data)
-            request = Request(head) if head is not None else None
+            if head is not None:
+                reader.judge(head)
+                request = Request(head)
         except Malformed as error:
             self._refuse(error)
             return
-        if request is None:
+        if head is None:
             if self._half_closed:
                 self._close(linger=False)
             elif not begun and reader.begun:

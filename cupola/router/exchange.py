@@ -225,7 +225,7 @@ class Exchange:
         if b"x-cf-routererror" in special:
             self.router_error = special[b"x-cf-routererror"]
             added.append(b"X-Cf-RouterError: " + self.router_error)
-        if b";" in to.target:
+        if to.target.find(b";") >= 0:
             added.append(b"X-Cf-RouterError: deprecated-semicolon-params")
         if backend.endpoint is not None and (b"set-cookie" in special or to.wanted):
             cookie = sticky.cookie_to_set(

@@ -15,16 +15,17 @@ __all__ = ["informational", "request_head", "response_head"]
 
 def request_head(exchange: Exchange, backend: Backend) -> bytes:
     """The head for an instance."""
-    request, client, trace = exchange.request, exchange.client, exchange.trace
+    request, client = exchange.request, exchange.client
     special = request.special
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (request.method, exchange.target, exchange.host), *request.lines]
-    if b"x-forwarded-for" in special:
-        lines.append(b"X-Forwarded-For: %b, %b" % (special[b"x-forwarded-for"], client.peer))
+    lines = [request.method + b" " + exchange.target + b" HTTP/1.1\r\nHost: " + exchange.host, *request.lines]
+    if b"x-forwarded-for" in special or b"x-forwarded-proto" in special:
+        before = special.get(b"x-forwarded-for")
+        lines.append(b"X-Forwarded-For: " + (before + b", " + client.peer if before else client.peer))
+        lines.append(b"X-Forwarded-Proto: " + special.get(b"x-forwarded-proto", client.scheme))
     else:
-        lines.append(b"X-Forwarded-For: " + client.peer)
-    lines.append(b"X-Forwarded-Proto: " + special.get(b"x-forwarded-proto", client.scheme))
+        lines.append(client.forwarded)
     if b"x-request-start" not in special:
-        lines.append(b"X-Request-Start: %d" % (exchange.received * 1000))
+        lines.append(b"X-Request-Start: %d" % int(exchange.received * 1000))
     length = request.length
     if length:
         lines.append(b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length)
@@ -36,7 +37,7 @@ def request_head(exchange: Exchange, backend: Backend) -> bytes:
         lines.append(b"TE: trailers")
     if request.upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + request.upgrade)
-    lines.append(b"X-Vcap-Request-Id: %b\r\n%b%b\r\n" % (trace.request_id, trace.lines, backend.lines))
+    lines.append(exchange.trace.lines + backend.lines)
     return b"\r\n".join(lines)
 
 

@@ -4,7 +4,8 @@
 
 The parser sees heads only, and calls nobody: a head that it does not refuse has no bare CR or LF, no folded lines, no
 space before a colon, at most one Content-Length and not both it and Transfer-Encoding, so that its lines may then be
-taken apart simply. Where a body ends is decided in framing.py from the one header that says so: a second message in the same bytes
+taken apart simply. A line that it has passed once is remembered, and a response of nothing but such lines is not shown
+to it again. Where a body ends is decided in framing.py from the one header that says so: a second message in the same bytes
 is never touched before the first one is answered.
 """
 
@@ -57,7 +58,9 @@ _SEEN_BYTES = 256
 """Lines that are remembered, and the longest of them."""
 
 Line = tuple[bytes, bytes, bool]
-"""Key of a header that the router reads (empty: none), value, whether the line is passed on."""
+"""Key of a header that the router reads, value, whether the line is passed on."""
+_ORDINARY: Line = (b"", b"", True)
+"""Any other header."""
 _SHORT_LIST = 256
 """Values of Connection, and status lines, that are remembered."""
 _connections: dict[bytes, tuple[frozenset[bytes], frozenset[bytes]]] = {}
@@ -74,8 +77,93 @@ class Malformed(Exception):
         self.router_error = router_error
 
 
+class Reader:
+    """Heads of one connection, one at a time, however the bytes come. `rest` is what came after the head.
+
+    `make` is the class of httptools' parser, which is renewed after each message with a body: that is not for the
+    parser. At `max_bytes` a head is too large. Malformed carries `status`, or 431 for a request that is too large.
+    """
+
+    __slots__ = ("_judged", "_make", "_max", "_parser", "_partial", "_status", "begun", "rest")
+
+    def __init__(
+        self, make: type[httptools.HttpRequestParser | httptools.HttpResponseParser], max_bytes: int, status: int
+    ) -> None:
+        self.begun = False
+        """Whether some, but not all, of a head has come."""
+        self.rest = b""
+        self._make = make
+        self._max = max_bytes
+        self._status = status
+        self._parser = make(None)
+        self._partial = b""
+        self._judged = False
+
+    def read(self, data: bytes) -> bytes | None:
+        """The whole head once its last bytes are there, to be judged. Raises Malformed for pieces that cannot become one."""
+        end = data.find(_END) + 4
+        if end < 4 or self.begun or self._partial or data[0] == _CARRIAGE_RETURN or end >= self._max:
+            return self._go_on(data)
+        if end == len(data):
+            self.rest = b""
+        else:
+            self.rest = data[end:]
+            data = data[:end]
+        self._judged = False
+        return data
+
+    def judge(self, head: bytes) -> None:
+        """Show a head that `read` gave to the parser, unless it has seen it. Raises Malformed."""
+        if self._judged:
+            return
+        self._judged = True
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self.renew()
+        except httptools.HttpParserError as error:
+            raise Malformed(self._status, str(error)) from None
+
+    def renew(self) -> None:
+        """Forget the message whose head was judged, so that the parser does not wait for its body."""
+        if self._judged:
+            self._parser = self._make(None)
+
+    def _go_on(self, data: bytes) -> bytes | None:
+        """The slow way, for a head that comes in pieces.
+
+        What came so far is judged at once: nonsense that never ends must not wait for its timeout.
+        """
+        start = len(self._partial) if self.begun else 0
+        data = self._partial + data
+        if not self.begun:
+            while data.startswith(b"\r\n"):
+                data = data[2:]
+            self.begun = data not in (b"", b"\r")
+        end = data.find(_END, max(start - 3, 0)) + 4
+        whole = end >= 4 and self.begun
+        head, rest = (data[:end], data[end:]) if whole else (data, b"")
+        if len(head) >= self._max:
+            raise self._too_large()
+        if self.begun:
+            self._judged = False
+            self.judge(head[start:])
+        if not whole:
+            self._partial = head
+            return None
+        self.rest = rest
+        self._partial = b""
+        self.begun = False
+        return head
+
+    def _too_large(self) -> Malformed:
+        if self._status == 502:
+            return Malformed(502, "the response head is too large")
+        return Malformed(431, "", "max-request-size-exceeded")
+
+
 class Request:
-    """The head of a request. `special` holds the headers that the router reads, by lower-case name; `lines` the headers
+    """The head of a request that the parser has passed. `special` holds the headers that the router reads, by lower-case name; `lines` the headers
     that go on as they are, in order; `length` is bytes or CHUNKED. `quoted`: there is a quote in it."""
 
     __slots__ = ("keep_alive", "length", "lines", "method", "minor", "quoted", "special", "target", "upgrade")
@@ -91,7 +179,9 @@ class Request:
         minor = self.minor = _MINOR.get(version, -1)
         if minor < 0:
             raise Malformed(400, "")
-        self.lines, self.special = _sort(lines, _request_lines)
+        self.lines, self.special, new = _sort(lines, _request_lines)
+        if new:
+            _request_lines.remember(new)
         self.keep_alive = minor == 1
         self.upgrade = b""
         self.length = NO_BODY
@@ -123,7 +213,7 @@ class Request:
         if b"upgrade" in tokens and self.minor:
             protocol = self.special.get(b"upgrade", b"")
             # An upgrade to cleartext HTTP/2 would hide every further request of the connection from the router.
-            if b"h2c" not in protocol.lower():
+            if protocol.lower().find(b"h2c") < 0:
                 self.upgrade = protocol
         if named:
             self.lines = _without(self.lines, named)
@@ -137,15 +227,22 @@ class Request:
 
 
 class Response:
-    """The head of a response; see Request. `line` is the status line as it is sent on, without its line end."""
+    """The head of a response, which `reader` has read; see Request. `line` is the status line as it is sent on, without its line end."""
 
     __slots__ = ("keep_alive", "length", "line", "lines", "special", "status")
 
-    def __init__(self, head: bytes, method: bytes) -> None:
+    def __init__(self, head: bytes, method: bytes, reader: Reader) -> None:
         lines = head[:-4].split(b"\r\n")
-        self.line, status, self.keep_alive = _status_lines.get(lines[0]) or _status_line(lines[0])
+        first = lines[0]
+        known = _status_lines.get(first)
+        self.lines, special, new = _sort(lines, _response_lines)
+        if new is not None or known is None:
+            reader.judge(head)
+            _response_lines.remember(new or [])
+        elif b"content-length" in special and b"transfer-encoding" in special:
+            raise Malformed(502, "both Content-Length and Transfer-Encoding")
+        self.line, status, self.keep_alive = known or _status_line(first)
         self.status = status
-        self.lines, special = _sort(lines, _response_lines)
         self.special = special
         if b"connection" in special:
             value = special[b"connection"]
@@ -165,134 +262,70 @@ class Response:
             self.length = UNTIL_CLOSE
 
 
-class Reader:
-    """Heads of one connection, one at a time, however the bytes come. `rest` is what came after the head.
-
-    `make` is the class of httptools' parser, which is renewed after each message with a body: that is not for the
-    parser. At `max_bytes` a head is too large. Malformed carries `status`, or 431 for a request that is too large.
-    """
-
-    __slots__ = ("_make", "_max", "_parser", "_partial", "_status", "begun", "rest")
-
-    def __init__(
-        self, make: type[httptools.HttpRequestParser | httptools.HttpResponseParser], max_bytes: int, status: int
-    ) -> None:
-        self.begun = False
-        """Whether some, but not all, of a head has come."""
-        self.rest = b""
-        self._make = make
-        self._max = max_bytes
-        self._status = status
-        self._parser = make(None)
-        self._partial = b""
-
-    def read(self, data: bytes) -> bytes | None:
-        """The whole head once its last bytes are there. Raises Malformed as soon as it cannot become one."""
-        end = data.find(_END) + 4
-        if end < 4 or self.begun or self._partial or data[0] == _CARRIAGE_RETURN or end >= self._max:
-            return self._go_on(data)
-        if end == len(data):
-            self.rest = b""
-        else:
-            self.rest = data[end:]
-            data = data[:end]
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.renew()
-        except httptools.HttpParserError as error:
-            raise Malformed(self._status, str(error)) from None
-        return data
-
-    def renew(self) -> None:
-        """Forget the message whose head was read."""
-        self._parser = self._make(None)
-
-    def _go_on(self, data: bytes) -> bytes | None:
-        """The slow way, for a head that comes in pieces.
-
-        What came so far is judged at once: nonsense that never ends must not wait for its timeout.
-        """
-        start = len(self._partial) if self.begun else 0
-        data = self._partial + data
-        if not self.begun:
-            while data.startswith(b"\r\n"):
-                data = data[2:]
-            self.begun = data not in (b"", b"\r")
-        end = data.find(_END, max(start - 3, 0)) + 4
-        whole = end >= 4 and self.begun
-        head, rest = (data[:end], data[end:]) if whole else (data, b"")
-        if len(head) >= self._max:
-            raise self._too_large()
-        if self.begun:
-            self._hear(head[start:])
-        if not whole:
-            self._partial = head
-            return None
-        self.rest = rest
-        self._partial = b""
-        self.begun = False
-        return head
-
-    def _hear(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.renew()
-        except httptools.HttpParserError as error:
-            raise Malformed(self._status, str(error)) from None
-
-    def _too_large(self) -> Malformed:
-        if self._status == 502:
-            return Malformed(502, "the response head is too large")
-        return Malformed(431, "", "max-request-size-exceeded")
-
-
 class _Lines:
-    """What header lines of one direction mean: `names` are read by the router, of these `kept` are passed on as well."""
+    """What header lines of one direction mean: `names` are read by the router, of these `kept` are passed on as well.
+
+    `seen` are lines that the parser has passed.
+    """
 
     def __init__(self, names: frozenset[bytes], kept: frozenset[bytes]) -> None:
         self.seen: dict[bytes, Line] = {}
-        self._names = names
-        self._kept = kept
+        self._kinds = {name: (name, name in kept, name in _REPEATED) for name in names}
+        self._kinds |= dict.fromkeys(_REPEATED - names, (b"", True, True))
+        # As most clients and servers write them: `Content-Type`.
+        self._kinds |= {name.title(): kind for name, kind in self._kinds.items()}
 
-    def learn(self, line: bytes) -> Line:
-        """Take a line apart."""
+    def read(self, line: bytes) -> tuple[Line, bool]:
+        """Take a line apart; with it whether the line is worth remembering."""
         name, _, value = line.partition(b":")
-        key = name.lower()
-        found = (key, value.strip(), key in self._kept) if key in self._names else (b"", b"", True)
-        if key in _REPEATED and len(line) <= _SEEN_BYTES:
-            if len(self.seen) >= _SEEN:
-                self.seen.clear()
-            self.seen[line] = found
-        return found
+        kind = self._kinds.get(name) or self._kinds.get(name.lower())
+        if kind is None:
+            return _ORDINARY, False
+        key, kept, repeated = kind
+        return (key, value.strip(), kept) if key else _ORDINARY, repeated and len(line) <= _SEEN_BYTES
+
+    def remember(self, lines: list[tuple[bytes, Line]]) -> None:
+        """Keep lines of a head that the parser has passed."""
+        if len(self.seen) >= _SEEN:
+            self.seen.clear()
+        self.seen.update(lines)
 
 
 _request_lines = _Lines(_REQUEST_NAMES, _REQUEST_KEPT)
 _response_lines = _Lines(_RESPONSE_NAMES, _RESPONSE_KEPT)
 
 
-def _sort(lines: list[bytes], known: _Lines) -> tuple[list[bytes], dict[bytes, bytes]]:
+def _sort(lines: list[bytes], known: _Lines) -> tuple[list[bytes], dict[bytes, bytes], list[tuple[bytes, Line]] | None]:
     """Tell the headers that the router reads from those that it only passes on; the first line is no header.
 
-    Raises Malformed for a repeated one that may come once.
+    The third value is None when all lines are known, else those that may be remembered. Raises Malformed for a
+    repeated header that may come once.
     """
     passed: list[bytes] = []
     special: dict[bytes, bytes] = {}
+    new: list[tuple[bytes, Line]] | None = None
     seen = known.seen.get
     del lines[0]
     for line in lines:
-        key, value, kept = seen(line) or known.learn(line)
-        if key:
-            if key not in special:
-                special[key] = value
-            elif key in _ONCE:
-                raise Malformed(400, f"repeated {key.decode().title()} header")
-            elif key in _JOINED:
-                special[key] += _JOINED[key] + value
+        found = seen(line)
+        if found is None:
+            found, repeated = known.read(line)
+            new = new or []
+            if repeated:
+                new.append((line, found))
+        if found is _ORDINARY:
+            passed.append(line)
+            continue
+        key, value, kept = found
+        if key not in special:
+            special[key] = value
+        elif key in _ONCE:
+            raise Malformed(400, f"repeated {key.decode().title()} header")
+        elif key in _JOINED:
+            special[key] += _JOINED[key] + value
         if kept:
             passed.append(line)
-    return passed, special
+    return passed, special, new
 
 
 def _connection(value: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:

@@ -110,7 +110,7 @@ def _with_instance(service: Service, request: Request, found: Destination) -> De
             answer = _pin(special[name], found, process=process)
             if answer is not None:
                 return answer
-    if b"cookie" in special and sticky.VCAP_ID in special[b"cookie"]:
+    if b"cookie" in special and special[b"cookie"].find(sticky.VCAP_ID) >= 0:
         found.wanted = sticky.wanted_instance(special[b"cookie"], service.sticky)
         if found.wanted and found.pinned is None:
             found.pinned = _sticky_backend(found.pool, found.wanted)

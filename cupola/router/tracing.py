@@ -32,7 +32,8 @@ _W3C = b"traceparent: 00-%b-%b-01\r\ntracestate: gorouter=%b\r\n" % (_T, _S, _S)
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
-    """`lines` are header lines with their line ends; `logged` is what the access line says, a space before it."""
+    """`lines` are header lines with their line ends, the request id's among them; `logged` is what the access line
+    says, a space before it."""
 
     request_id: bytes
     lines: bytes
@@ -45,7 +46,7 @@ class Tracer:
     def __init__(self, *, b3: bool, w3c: bool) -> None:
         self._b3 = b3
         self._w3c = w3c
-        lines = (_B3 if b3 else b"") + (_W3C if w3c else b"")
+        lines = b"X-Vcap-Request-Id: " + _ID + b"\r\n" + (_B3 if b3 else b"") + (_W3C if w3c else b"")
         self._templates = (_Template(_ID), _Template(lines), _Template(_B3_LOGGED if b3 else b""))
         self._stock: list[Trace] = []
 
@@ -90,7 +91,8 @@ class Tracer:
         full = trace_id.rjust(32, b"0")
         if self._w3c:
             lines += b"traceparent: 00-%b-%b-%b\r\ntracestate: %b\r\n" % (full, span, flags, state)
-        return Trace(b"-".join((full[:8], full[8:12], full[12:16], full[16:20], full[20:])), lines, logged)
+        request_id = b"-".join((full[:8], full[8:12], full[12:16], full[16:20], full[20:]))
+        return Trace(request_id, b"X-Vcap-Request-Id: " + request_id + b"\r\n" + lines, logged)
 
 
 class _Template:

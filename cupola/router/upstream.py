@@ -105,8 +105,8 @@ class Upstream(asyncio.Protocol):
             head = reader.read(data)
             if head is None:
                 return
+            response = Response(head, exchange.request.method, reader)
             reader.renew()
-            response = Response(head, exchange.request.method)
             rest = reader.rest
             if response.status >= 200:
                 break
