@@ -59,8 +59,8 @@ class Runner:
         self._working: set[asyncio.Task[None]] = set()
         self._outside: set[asyncio.Task[Outcome]] = set()
         self._stopping = False
-        self._running: dict[str, str | None] = {}
-        """Guid to target of the jobs that run here."""
+        self._running: dict[str, Row[Any]] = {}
+        """The jobs that run here, by guid."""
         self._ended: dict[str, list[asyncio.Event]] = {}
 
     async def start(self, *, alone: bool) -> None:
@@ -112,42 +112,36 @@ class Runner:
 
     async def _lane(self, name: str, limit: int) -> None:
         bell = self._bells.listen("jobs", f"jobs.room.{name}")
-        running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                running = {task for task in running if not task.done()}
-                room = limit - len(running)
+                room = limit - sum(row.lane == name for row in self._running.values())
                 found, due = await self._claim(name, room) if room else ([], None)
                 for row in found:
-                    running.add(self._begin(row, name))
+                    self._begin(row)
                 if not found:
                     await bell.wait(_PERIOD if due is None else min(_PERIOD, max(0.0, due - clock.seconds())))
         finally:
             bell.close()
 
-    def _begin(self, row: Row[Any], lane: str) -> asyncio.Task[None]:
-        self._running[row.guid] = row.target
-        task = asyncio.create_task(self._run(row, lane))
+    def _begin(self, row: Row[Any]) -> None:
+        self._running[row.guid] = row
+        task = asyncio.create_task(self._run(row))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-        task.add_done_callback(lambda _: self._running.pop(row.guid, None))
-        return task
 
     async def _claim(self, lane: str, limit: int) -> tuple[list[Row[Any]], float | None]:
         """Jobs to run now, and when the next one is due (seconds since 1970) where there are none."""
-        targets = Counter(target for target in self._running.values() if target is not None)
-        per_target = self._settings.per_target
-        busy = [target for target, number in targets.items() if per_target and number >= per_target]
+        targets = Counter(row.target for row in self._running.values() if row.target is not None)
+        # One whose lease ran out while it still runs here is not to be run a second time.
+        wanted = jobs.Wanted(lane, frozenset(self._running), targets, self._settings.per_target)
 
         def work() -> tuple[list[Row[Any]], float | None]:
             with self._database.read() as tx:
-                if not jobs.any_due(tx, lane, busy):
+                if not jobs.any_due(tx, wanted):
                     due = jobs.next_due(tx, lane)
                     return [], None if due is None else due / 1_000_000
             with self._database.write() as tx:
-                found = jobs.claim(tx, self._owner, lane, self._lease, limit, targets, per_target)
-            # A job whose lease ran out while it still runs here has been given to us again: it runs already.
-            return [row for row in found if row.guid not in self._running], None
+                return list(jobs.claim(tx, self._owner, wanted, self._lease, limit)), None
 
         try:
             found: tuple[list[Row[Any]], float | None] = await self._in_thread(work)
@@ -156,7 +150,7 @@ class Runner:
             return [], None
         return found
 
-    async def _run(self, row: Row[Any], lane: str) -> None:
+    async def _run(self, row: Row[Any]) -> None:
         keeper = asyncio.create_task(self._keep(row.guid))
         handler = self._handlers.get(row.operation)
         try:
@@ -168,9 +162,10 @@ class Runner:
             log.exception("job %s (%s) could not be recorded", row.guid, row.operation)
         finally:
             keeper.cancel()
+            del self._running[row.guid]
             for event in self._ended.get(row.guid, ()):
                 event.set()
-            self._bells.ring(f"jobs.room.{lane}")
+            self._bells.ring(f"jobs.room.{row.lane}")
 
     async def _keep(self, guid: str) -> None:
         while True:

@@ -6,6 +6,7 @@ outside, such as a broker, and asks again at `run_at`: it holds no lease meanwhi
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -23,7 +24,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    true,
     update,
 )
 
@@ -33,6 +33,7 @@ from cupola.store.database import Tx
 from cupola.store.schema import Json, metadata, resource_columns
 
 __all__ = [
+    "Wanted",
     "any_due",
     "claim",
     "completed",
@@ -149,43 +150,40 @@ def _values(
     }
 
 
-def _free(tx: Tx, lane: str) -> ColumnElement[bool]:
-    return and_(is_open(), jobs.c.lane == lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now)
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs a runner takes: those of a lane, not those that it `runs` (guids) already, and of no target more than
+    `per_target` at once (0: no limit), counting those of `targets`."""
+
+    lane: str
+    runs: Collection[str] = ()
+    targets: Mapping[str, int] = field(default_factory=dict)
+    per_target: int = 0
+
+    def free(self, tx: Tx) -> ColumnElement[bool]:
+        """The condition on a job that may be taken now."""
+        found = and_(is_open(), jobs.c.lane == self.lane, jobs.c.run_at <= tx.now, jobs.c.lease_until < tx.now)
+        if self.runs:
+            found = and_(found, jobs.c.guid.not_in(list(self.runs)))
+        busy = [target for target, number in self.targets.items() if self.per_target and number >= self.per_target]
+        return and_(found, or_(jobs.c.target.is_(None), jobs.c.target.not_in(busy))) if busy else found
 
 
-def _not_of(busy: Collection[str]) -> ColumnElement[bool]:
-    if not busy:
-        return true()
-    return or_(jobs.c.target.is_(None), jobs.c.target.not_in(list(busy)))
+def any_due(tx: Tx, wanted: Wanted) -> bool:
+    """Whether there is a job to be taken now."""
+    return tx.scalar(select(jobs.c.guid).where(wanted.free(tx)).limit(1)) is not None
 
 
-def any_due(tx: Tx, lane: str, busy: Collection[str] = ()) -> bool:
-    """Whether a job of a lane may run now, those of the targets in `busy` left aside."""
-    return tx.scalar(select(jobs.c.guid).where(_free(tx, lane), _not_of(busy)).limit(1)) is not None
-
-
-def claim(
-    tx: Tx,
-    owner: str,
-    lane: str,
-    lease: int,
-    limit: int,
-    running: Mapping[str, int] | None = None,
-    per_target: int = 0,
-) -> Sequence[Row[Any]]:
-    """Lease up to `limit` jobs of a lane that may run now, oldest first, for `lease` microseconds.
-
-    No target gets more than `per_target` jobs at once (0: no limit), counting those that are `running` by target.
-    """
-    counts = dict(running or {})
-    busy = [target for target, number in counts.items() if per_target and number >= per_target]
-    wanted = select(jobs.c.guid, jobs.c.target).where(_free(tx, lane), _not_of(busy))
-    wanted = wanted.order_by(jobs.c.run_at, jobs.c.id).limit(limit)
+def claim(tx: Tx, owner: str, wanted: Wanted, lease: int, limit: int) -> Sequence[Row[Any]]:
+    """Lease up to `limit` jobs that may run now, oldest first, for `lease` microseconds."""
+    candidates = select(jobs.c.guid, jobs.c.target).where(wanted.free(tx))
+    candidates = candidates.order_by(jobs.c.run_at, jobs.c.id).limit(limit)
     if tx.connection.dialect.name == "postgresql":
-        wanted = wanted.with_for_update(skip_locked=True)
+        candidates = candidates.with_for_update(skip_locked=True)
+    counts = dict(wanted.targets)
     found = []
-    for row in tx.all(wanted):
-        if row.target is None or not per_target or counts.get(row.target, 0) < per_target:
+    for row in tx.all(candidates):
+        if row.target is None or not wanted.per_target or counts.get(row.target, 0) < wanted.per_target:
             counts[row.target] = counts.get(row.target, 0) + 1
             found.append(row.guid)
     if not found:
