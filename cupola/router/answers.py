@@ -5,9 +5,10 @@ Answer      status, value of X-Cf-RouterError (empty: none), and what the body s
 
 import json
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 
-from cupola import errors
+from cupola import clock, errors
 
 __all__ = [
     "Answer",
@@ -53,7 +54,8 @@ def render(answer: Answer, request_id: bytes, *, close: bool, head_only: bool) -
     body = answer.body
     if body is None:
         body = f"{answer.status} {reason}: {answer.message}\n".encode() if answer.message else b""
-    head = [f"HTTP/1.1 {answer.status} {reason}\r\n".encode(), answer.headers]
+    date = formatdate(clock.seconds(), usegmt=True)
+    head = [f"HTTP/1.1 {answer.status} {reason}\r\nDate: {date}\r\n".encode(), answer.headers]
     if body:
         head.append(f"Content-Type: {answer.content_type}\r\n".encode())
     head.append(b"X-Content-Type-Options: nosniff\r\n")

@@ -90,6 +90,11 @@ class Backend:
             endpoint.instance_guid.encode(),
         )
 
+    def __str__(self) -> str:
+        if self.endpoint is None:
+            return "the controller"
+        return f"instance {self.endpoint.index} of app {self.endpoint.app_guid} at {self.endpoint.address}"
+
     @property
     def usable(self) -> bool:
         """Whether it is not known to be dead."""

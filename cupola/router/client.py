@@ -49,7 +49,7 @@ class Client(asyncio.Protocol):
         self._chunks: ChunkedReader | None = None
         self._holds = 0
         self._write_paused = False
-        self._half_closed = False
+        self.half_closed = False
         self._moved = 0
         self._unwritten = 0
         self._closing = False
@@ -86,7 +86,7 @@ class Client(asyncio.Protocol):
         if not self.transport.can_write_eof():
             return False
         # Either it waits for the answer or it is gone: only writing to it would tell.
-        self._half_closed = True
+        self.half_closed = True
         self._moved = exchange.response_bytes if exchange is not None else 0
         self.deadline = min(self.deadline, time.monotonic() + self._service.settings.half_closed_timeout)
         return True
@@ -124,7 +124,7 @@ class Client(asyncio.Protocol):
             self._refuse(error)
             return
         if head is None:
-            if self._half_closed:
+            if self.half_closed:
                 self._close(linger=False)
             elif not begun and reader.begun:
                 self.deadline = time.monotonic() + self._service.settings.header_timeout
@@ -135,7 +135,7 @@ class Client(asyncio.Protocol):
         service = self._service
         now = time.monotonic()
         self.deadline = now + (
-            service.settings.half_closed_timeout if self._half_closed else service.settings.request_timeout
+            service.settings.half_closed_timeout if self.half_closed else service.settings.request_timeout
         )
         self._moved = 0
         length = request.length
@@ -218,7 +218,7 @@ class Client(asyncio.Protocol):
         self._streaming = False
         if self._holds:
             self._unhold(_WAITING | _UPSTREAM)
-        over = self.close_after or self._service.draining or (self._half_closed and not self._backlog)
+        over = self.close_after or self._service.draining or (self.half_closed and not self._backlog)
         if over or not self.body_complete:
             self._close(linger=not self.body_complete)
             return
@@ -254,7 +254,7 @@ class Client(asyncio.Protocol):
         if self._closing:
             self._expire_closing(now)
         elif exchange is not None:
-            if not self._half_closed:
+            if not self.half_closed:
                 exchange.expired()
             elif exchange.response_bytes > self._moved:
                 self._moved = exchange.response_bytes

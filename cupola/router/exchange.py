@@ -10,6 +10,7 @@ start ──> (dial) ──> head sent ──> response head ──> finished
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange"]
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _HOLD_PAUSE = 0.025
 """Seconds between two looks for a controller that is not there."""
@@ -154,6 +156,8 @@ class Exchange:
         if to.system:
             self.answer(answers.controller_away(to.target.decode("latin-1")))
             return
+        if backend.usable:
+            _log.warning("%s cannot be reached: %s", backend, cause_of(error))
         backend.failed()
         self._tried = (*self._tried, backend)
         if self._attempts < _ATTEMPTS:
@@ -272,7 +276,8 @@ class Exchange:
         client.transport.write(forwarding.informational(response))
         early = client.detach()
         upstream.detach()
-        Tunnel(self, self._service, client.transport, upstream.transport).begin(early, rest)
+        tunnel = Tunnel(self, self._service, client.transport, upstream.transport)
+        tunnel.begin(early, rest, client_ended=client.half_closed)
 
     def tunnel_ended(self, sent: int, received: int) -> None:
         """The connection that `switch` made is over; bytes from and to the client."""

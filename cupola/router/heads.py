@@ -96,7 +96,7 @@ class Reader:
         self._max = max_bytes
         self._status = status
         self._parser = make(None)
-        self._partial = b""
+        self._partial = bytearray()
         self._judged = False
 
     def read(self, data: bytes) -> bytes | None:
@@ -134,27 +134,30 @@ class Reader:
 
         What came so far is judged at once: nonsense that never ends must not wait for its timeout.
         """
-        start = len(self._partial) if self.begun else 0
-        data = self._partial + data
+        partial = self._partial
+        start = len(partial) if self.begun else 0
+        partial += data
         if not self.begun:
-            while data.startswith(b"\r\n"):
-                data = data[2:]
-            self.begun = data not in (b"", b"\r")
-        end = data.find(_END, max(start - 3, 0)) + 4
-        whole = end >= 4 and self.begun
-        head, rest = (data[:end], data[end:]) if whole else (data, b"")
-        if len(head) >= self._max:
+            while partial.startswith(b"\r\n"):
+                del partial[:2]
+            self.begun = bytes(partial[:2]) not in (b"", b"\r")
+        end = partial.find(_END, max(start - 3, 0)) + 4 if self.begun else 0
+        if end < 4:
+            end = len(partial)
+            self._piece(start, end)
+            return None
+        self._piece(start, end)
+        head, self.rest = bytes(partial[:end]), bytes(partial[end:])
+        self._partial = bytearray()
+        self.begun = False
+        return head
+
+    def _piece(self, start: int, end: int) -> None:
+        if end >= self._max:
             raise self._too_large()
         if self.begun:
             self._judged = False
-            self.judge(head[start:])
-        if not whole:
-            self._partial = head
-            return None
-        self.rest = rest
-        self._partial = b""
-        self.begun = False
-        return head
+            self.judge(bytes(self._partial[start:end]))
 
     def _too_large(self) -> Malformed:
         if self._status == 502:

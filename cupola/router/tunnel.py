@@ -39,7 +39,7 @@ class _End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.ended = True
-        return self._tunnel.half_closed(self._other)
+        return self._tunnel.half_closed(self._own, self._other)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._tunnel.close()
@@ -68,8 +68,8 @@ class Tunnel:
         self._watched = 0
         self._closing = False
 
-    def begin(self, early: bytes, rest: bytes) -> None:
-        """Take over; `early` came from the client, `rest` from the instance, behind the heads."""
+    def begin(self, early: bytes, rest: bytes, *, client_ended: bool) -> None:
+        """Take over; `early` came from the client, which may have closed its side, `rest` from the instance."""
         client, upstream = self._transports
         self._service.tunnels.add(self)
         for transport, end in ((client, self._from_client), (upstream, self._from_upstream)):
@@ -77,10 +77,13 @@ class Tunnel:
             transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._from_client.carry(early)
         self._from_upstream.carry(rest)
+        if client_ended:
+            self._from_client.eof_received()
 
-    def half_closed(self, other: asyncio.Transport) -> bool:
-        """One side writes no more; whether its connection stays open for the answer."""
-        if (self._from_client.ended and self._from_upstream.ended) or not other.can_write_eof() or other.is_closing():
+    def half_closed(self, own: asyncio.Transport, other: asyncio.Transport) -> bool:
+        """`own` brings no more; whether its connection stays open for the answer. TLS cannot be half closed."""
+        both = self._from_client.ended and self._from_upstream.ended
+        if both or not own.can_write_eof() or not other.can_write_eof() or other.is_closing():
             self.close()
             return False
         other.write_eof()

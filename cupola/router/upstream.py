@@ -192,14 +192,20 @@ async def connect(backend: Backend, loop: asyncio.AbstractEventLoop, max_header_
     """A new connection to an instance. Raises OSError, TimeoutError among them."""
     kind, host, port = backend.address
     upstream = Upstream(backend, max_header_bytes)
-    async with asyncio.timeout(seconds):
-        if kind == "unix" and port:
-            made = await dial(f"unix:{host}:{port}")
-            await loop.create_connection(lambda: upstream, sock=made)
-        elif kind == "unix":
-            await loop.create_unix_connection(lambda: upstream, host)
-        else:
-            await loop.create_connection(lambda: upstream, host, port)
+    try:
+        async with asyncio.timeout(seconds):
+            if kind == "unix" and port:
+                made = await dial(f"unix:{host}:{port}")
+                await loop.create_connection(lambda: upstream, sock=made)
+            elif kind == "unix":
+                await loop.create_unix_connection(lambda: upstream, host)
+            else:
+                await loop.create_connection(lambda: upstream, host, port)
+    except BaseException:
+        # Too late or no longer wanted, but perhaps connected all the same.
+        if hasattr(upstream, "transport"):
+            upstream.transport.abort()
+        raise
     return upstream
 
 

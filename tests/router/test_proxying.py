@@ -347,6 +347,8 @@ def test_nonsense_from_an_instance_is_a_bad_gateway(play: Play) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
+        b"HTTP/1.1 200 OK\r\nServer: a\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nServer : a\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
         b"",
     ]
@@ -357,7 +359,8 @@ def test_nonsense_from_an_instance_is_a_bad_gateway(play: Play) -> None:
             await stream.send(said[int(head.first.split("/")[1].split(" ")[0])])
 
         rig.routes(rig.route(await rig.app("odd", raw=raw)))
-        for number in range(len(said)):
+        # Twice: what was refused once must not be taken for known.
+        for number in [*range(len(said))] * 2:
             got = await rig.ask(f"POST /{number}")
             assert (got.status, got.text) == (
                 502,

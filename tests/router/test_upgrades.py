@@ -80,6 +80,18 @@ def test_any_protocol_and_closing_one_side_only(play: Play) -> None:
     play(scenario)
 
 
+def test_a_client_that_closes_its_side_before_the_answer(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.routes(rig.route(await rig.app("shout", raw=shouting)))
+        stream = await rig.connect()
+        await stream.send(ASK + b"all of it")
+        stream.writer.write_eof()
+        assert (await stream.head()).status == 101
+        assert await stream.end() == b"HIALL OF ITBYE"
+
+    play(scenario)
+
+
 def test_an_instance_that_closes_first(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         got_all = asyncio.Event()
