@@ -113,8 +113,7 @@ def test_scale_crash_and_restart(cf: Cf, platform: Platform, tmp_path: Path) -> 
     cf("restart", name)
     assert platform.app(name).status == 200
     cf("stop", name)
-    stopped = platform.app(name)
-    assert stopped.status == 503
+    stopped = eventually(lambda: (found := platform.app(name)).status == 503 and found, 2, "no instance is left")
     assert stopped.headers["x-cf-routererror"] == "no_endpoints"
     cf("delete", "-f", "-r", name)
 
