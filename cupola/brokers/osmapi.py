@@ -14,29 +14,10 @@ from cupola.brokers.client import CatalogIds, LastOperation
 from cupola.brokers.parties import Broker, Caller
 from cupola.brokers.transport import Answer, Transport
 
-__all__ = ["BASE", "VERSION", "Backup", "DefinitionSchema", "OsmapiClient", "RestoreRequest", "Started", "features_of"]
+__all__ = ["BASE", "VERSION", "Backup", "DefinitionSchema", "OsmapiClient", "RestoreRequest", "Started"]
 
 VERSION = "1"
 BASE = "/osmapi/v1"
-FEATURES = ("backup", "plan_definitions")
-
-
-def features_of(catalog_metadata: Mapping[str, Any]) -> tuple[list[str], str | None]:
-    """(features that we use, what is wrong with the declaration if anything) of a service's catalog metadata."""
-    declared = catalog_metadata.get("osmapi")
-    if declared is None:
-        return [], None
-    if not isinstance(declared, dict) or not isinstance(declared.get("version"), str):
-        return [], 'metadata.osmapi must be an object with a string "version" and a list "features"'
-    if declared["version"].partition(".")[0] != VERSION:
-        return (
-            [],
-            f'metadata.osmapi has version {declared["version"]!r}, and this platform speaks version "{VERSION}" only',
-        )
-    features = declared.get("features")
-    if not isinstance(features, list) or not all(isinstance(one, str) for one in features):
-        return [], "metadata.osmapi.features must be a list of strings"
-    return [one for one in FEATURES if one in features], None
 
 
 @dataclass(frozen=True)
