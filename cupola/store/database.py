@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import psycopg
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -246,6 +245,8 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _try_idle(connection: Any, record: Any, proxy: Any) -> None:
     """Try a connection that was not used for a while: the server may have been restarted since."""
+    import psycopg  # loaded by the engine already; on SQLite it is never needed
+
     if time.monotonic() - record.info.get("used", 0.0) > _IDLE_SECONDS and "used" in record.info:
         try:
             connection.execute("SELECT 1")

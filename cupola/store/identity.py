@@ -5,6 +5,7 @@ use them. `generation` counts in users and clients: tokens carry it, and those o
 """
 
 import hashlib
+import importlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -27,7 +28,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from cupola import guid
 from cupola.store.database import Tx
@@ -258,7 +258,8 @@ def digest(secret: str) -> str:
 
 def put(tx: Tx, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Insert the row with the primary key `key`, or update it; two writers at once both succeed."""
-    dialect: Any = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+    # Either is loaded by its engine already, and the other one would be loaded in vain.
+    dialect: Any = importlib.import_module(f"sqlalchemy.dialects.{tx.connection.dialect.name}")
     statement = dialect.insert(table).values({**key, **values})
     tx.run(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
 

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import psycopg
-
 from cupola.store.database import CHANNEL, Database
 
 __all__ = ["listen"]
@@ -11,6 +9,8 @@ __all__ = ["listen"]
 
 async def listen(database: Database) -> None:
     """Run for ever; raises when the connection is lost (whoever runs this tries again, and loops have periods)."""
+    import psycopg  # costs a quarter of a second, which a platform on SQLite need not wait for
+
     url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(f"LISTEN {CHANNEL}")
