@@ -12,6 +12,7 @@ from sqlalchemy import Row, func, select, update
 from cupola import errors
 from cupola.domain import audit
 from cupola.domain.buildpack_names import find_stack
+from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Tx
@@ -51,12 +52,16 @@ def name_problems(name: str) -> list[str]:
     return [] if _NAME.fullmatch(name) else ["can only contain alphanumeric characters, underscores, and hyphens"]
 
 
-def _require_free(tx: Tx, name: str, stack: str | None, lifecycle: str, but: str | None) -> None:
+def _taken(tx: Tx, name: str, stack: str | None, lifecycle: str, but: str | None) -> bool:
     same_stack = buildpacks.c.stack.is_(None) if stack is None else buildpacks.c.stack == stack
     found = select(buildpacks.c.guid).where(
         buildpacks.c.name == name, buildpacks.c.lifecycle == lifecycle, same_stack, buildpacks.c.guid != (but or "")
     )
-    if tx.scalar(found) is None:
+    return tx.scalar(found) is not None
+
+
+def _require_free(tx: Tx, name: str, stack: str | None, lifecycle: str, but: str | None) -> None:
+    if not _taken(tx, name, stack, lifecycle, but):
         return
     if stack is None:
         raise errors.unprocessable(f"Buildpack with name '{name}' and an unassigned stack already exists")
@@ -120,12 +125,13 @@ def stack_in_zip(bits: BinaryIO) -> str | None:
                     stack = manifest.get("stack") if isinstance(manifest, dict) else None
                     return stack if isinstance(stack, str) else None
     except (zipfile.BadZipFile, OSError, yaml.YAMLError, ValueError) as error:
-        raise errors.unprocessable(f"The buildpack is not a valid zip file: {error}") from error
+        raise CloudError(390013, "CF-BuildpackZipError", 422, f"Buildpack zip error: {error}") from error
     return None
 
 
 def store_bits(tx: Tx, actor: Actor, guid: str, digest: str, filename: str, stack: str | None) -> Row[Any]:
-    """Take an upload as the buildpack's bits. Raises 422 when it is locked or was made for another stack."""
+    """Take an upload as the buildpack's bits. Raises 422 when it is locked or was made for another
+    stack, with the codes that clients of the upload's job know."""
     row = rows.by_guid(tx, buildpacks, guid)
     if row is None:
         raise errors.not_found("Buildpack")
@@ -134,13 +140,15 @@ def store_bits(tx: Tx, actor: Actor, guid: str, digest: str, filename: str, stac
     values = {"digest": digest, "filename": filename, "state": "READY"}
     if stack is not None and stack != "*":
         if row.stack is not None and row.stack != stack:
-            raise errors.unprocessable(
-                f"Uploaded buildpack stack ({stack}) does not match ({row.stack}). Upload one that was made for {row.stack}."
-            )
+            text = f"Uploaded buildpack stack ({stack}) does not match {row.stack}. Upload one that was made for {row.stack}."
+            raise CloudError(390011, "CF-BuildpackStacksDontMatch", 422, text)
         if row.stack is None:
             if find_stack(tx, stack) is None:
-                raise errors.unprocessable(f"Uploaded buildpack stack ({stack}) does not exist")
-            _require_free(tx, row.name, stack, row.lifecycle, row.guid)
+                text = f"Uploaded buildpack stack ({stack}) does not exist"
+                raise CloudError(390012, "CF-BuildpackStackDoesNotExist", 422, text)
+            if _taken(tx, row.name, stack, row.lifecycle, row.guid):
+                text = f"The buildpack name {row.name} is already in use for the stack {stack} and the lifecycle {row.lifecycle}"
+                raise CloudError(290000, "CF-BuildpackNameStackLifecycleTaken", 422, text)
             values["stack"] = stack
     changed = rows.change(tx, buildpacks, row, values)
     audit.record(tx, "audit.buildpack.upload", actor, row.guid, "buildpack", row.name, {"filename": filename})
