@@ -37,6 +37,7 @@ from cupola.router.feed import RouterFeed
 from cupola.runtime.feed import CellFeed
 from cupola.secrets.vault import Vault, VaultProblem
 from cupola.staging.loop import StagingLoop
+from cupola.store.alone import FIRST_START, alone
 from cupola.store.database import Database, DatabaseProblem
 from cupola.store.listen import listen
 from cupola.store.migrate import upgrade
@@ -84,6 +85,7 @@ class Controller:
         upgrade(self.database)
         self.identity = Identity(self.settings, self.database)
         with self.database.write() as tx:
+            alone(tx, FIRST_START)
             bootstrap.ensure(tx, self.settings)
             self.identity.ensure(tx)
         ensure_buildpacks(self.database, self.blobs)
@@ -106,7 +108,14 @@ class Controller:
         """Serve until `stop`."""
         await asyncio.to_thread(self.prepare)
         api = App(OPERATIONS, self.services())
-        application = front.application(self.settings, api, uaa_application(self.identity), self.ring, self.services())
+        application = front.application(
+            self.settings,
+            api,
+            uaa_application(self.identity),
+            self.ring,
+            self.services(),
+            self.identity.authenticate,
+        )
         control = await wire.serve(self.settings.run_dir / "control.sock", self._tokens(), self._peer)
         server = _server(application, self.settings.run_dir / "api.sock")
         loops = self._loops()
@@ -128,6 +137,7 @@ class Controller:
             await self.runner.stop()
             await self.brokers.close()
             self.ring.close()
+            self.identity.close()
             self.database.close()
 
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:

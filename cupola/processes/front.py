@@ -4,6 +4,8 @@ The router sends only system hosts here; links never come from the Host header (
 """
 
 import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,23 +23,36 @@ from cupola.networking_api.routes import routes as network_policy_routes
 from cupola.rest import listing, openapi
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
+from cupola.roles import Actor
 from cupola.routing_api.routes import routes as router_group_routes
 
 __all__ = ["application"]
 
 _LOG_CACHE_VERSION = "3.0.0"
 """The log-cache version whose read face is served; clients want at least 2."""
+ROUTING = frozenset({"routing.router_groups"})
+NETWORKING = frozenset({"network"})
+LOGS = frozenset({"cloud_controller", "doppler", "logs"})
+"""Whom tokens for these faces must be meant for (`aud`), as their scopes say."""
 _DEVELOPER = ("space_developer", "space_supporter", "space_auditor", "space_manager", "organization_manager")
 
 
-def application(settings: Settings, api: App, identity: ASGIApp, ring: Ring, services: Services) -> ASGIApp:
-    """One ASGI application for all system hosts."""
-    log_cache = Starlette(routes=log_cache_routes(ring, _may_read_logs(services), _LOG_CACHE_VERSION))
+Judge = Callable[[str | None, Collection[str]], Actor]
+"""Authorization header, and for whom its token may be meant, to actor. Raises 401."""
+
+
+def application(
+    settings: Settings, api: App, identity: ASGIApp, ring: Ring, services: Services, judge: Judge | None = None
+) -> ASGIApp:
+    """One ASGI application for all system hosts. `judge` knows tokens that are not meant for the API; without it
+    `services.authenticate` decides."""
+    judge = judge or (lambda header, audiences: services.authenticate(header))
+    log_cache = Starlette(routes=log_cache_routes(ring, _may_read_logs(services, judge), _LOG_CACHE_VERSION))
     # Below the API's own address in both modes, as clients are told by the root document.
     beside = Starlette(
         routes=[
-            *router_group_routes(services.database, services.authenticate),
-            *network_policy_routes(services.database, services.authenticate),
+            *router_group_routes(services.database, partial(_meant_for, judge, ROUTING)),
+            *network_policy_routes(services.database, partial(_meant_for, judge, NETWORKING)),
         ]
     )
     description = msgspec.json.encode(openapi.document(api.operations, settings))
@@ -81,10 +96,14 @@ async def _send(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _may_read_logs(services: Services) -> Authorize:
-    def judge(header: str | None, source_id: str) -> bool:
+def _meant_for(judge: Judge, audiences: Collection[str], header: str | None) -> Actor:
+    return judge(header, audiences)
+
+
+def _may_read_logs(services: Services, judge: Judge) -> Authorize:
+    def may_read(header: str | None, source_id: str) -> bool:
         try:
-            actor = services.authenticate(header)
+            actor = judge(header, LOGS)
         except CloudError:
             return False
         if actor.reads_everything or "logs.admin" in actor.scopes or "doppler.firehose" in actor.scopes:
@@ -94,6 +113,6 @@ def _may_read_logs(services: Services) -> Authorize:
             return app is not None and has_in_space(tx, actor, app.space_guid, _DEVELOPER)
 
     async def authorize(headers: Headers, source_id: str) -> bool:
-        return await asyncio.to_thread(judge, headers.get("authorization"), source_id)
+        return await asyncio.to_thread(may_read, headers.get("authorization"), source_id)
 
     return authorize

@@ -7,6 +7,7 @@ from cupola.blobs.store import LocalStore
 from cupola.domain import buildpacks as rules
 from cupola.roles import system_actor
 from cupola.store import rows
+from cupola.store.alone import FIRST_START, alone
 from cupola.store.database import Database
 from cupola.store.platform import buildpacks, platform_state
 
@@ -20,6 +21,7 @@ def ensure_buildpacks(database: Database, blobs: LocalStore) -> None:
         blob = blobs.put_stream(iter([shipped.pack(name)]))
         key = f"buildpack_{name}"
         with database.write() as tx:
+            alone(tx, FIRST_START)
             known = tx.scalar(select(platform_state.c.value).where(platform_state.c.name == key))
             row = tx.one(select(buildpacks).where(buildpacks.c.name == name, buildpacks.c.lifecycle == "buildpack"))
             if known is None:

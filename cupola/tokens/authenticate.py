@@ -3,32 +3,50 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from joserfc.errors import JoseError
 
 from cupola import errors
 from cupola.roles import Actor
-from cupola.tokens.keys import SigningKeys
 
-__all__ = ["Authenticator"]
+__all__ = ["API", "Authenticator", "Keys", "KeysUnavailable"]
 
+API = frozenset({"cloud_controller"})
+"""Whom a token of the API must be meant for (`aud`)."""
 CAPACITY = 10_000
+
+
+class KeysUnavailable(Exception):
+    """The keys of another identity server cannot be had at the moment; the text says why."""
+
+
+class Keys(Protocol):
+    """What tells good signatures from bad ones."""
+
+    def verify(self, token: str) -> dict[str, Any]:
+        """Claims of a token with a good signature; time and issuer are not judged.
+
+        Raises ValueError, TypeError or JoseError for a bad token, KeysUnavailable.
+        """
 
 
 class Authenticator:
     """`is_revoked(claims)` is asked at every request and so must answer from memory."""
 
-    def __init__(self, keys: SigningKeys, issuer: str, is_revoked: Callable[[Mapping[str, Any]], bool]) -> None:
+    def __init__(self, keys: Keys, issuer: str, is_revoked: Callable[[Mapping[str, Any]], bool]) -> None:
         self._keys = keys
         self._issuer = issuer
         self._is_revoked = is_revoked
         self._cache: OrderedDict[bytes, tuple[Mapping[str, Any], Actor]] = OrderedDict()
         self._guard = threading.Lock()
 
-    def authenticate(self, authorization_header: str | None, now: float) -> Actor:
-        """`now` in seconds since 1970. Raises CF-NotAuthenticated (no token) or CF-InvalidAuthToken (a bad one)."""
+    def authenticate(self, authorization_header: str | None, now: float, audiences: Collection[str] = API) -> Actor:
+        """The actor of a token that is meant for one of `audiences`; `now` in seconds since 1970.
+
+        Raises CF-NotAuthenticated (no token), CF-InvalidAuthToken (a bad one), CF-ServiceUnavailable.
+        """
         if not authorization_header:
             raise errors.not_authenticated()
         scheme, _, token = authorization_header.partition(" ")
@@ -49,11 +67,15 @@ class Authenticator:
             with self._guard:
                 self._cache.pop(digest, None)
             raise errors.invalid_auth_token()
+        if not any(one in claims["aud"] for one in audiences):
+            raise errors.invalid_auth_token()
         return actor
 
     def _judged(self, token: str) -> tuple[Mapping[str, Any], Actor]:
         try:
             claims = self._keys.verify(token)
+        except KeysUnavailable as error:
+            raise errors.service_unavailable(str(error)) from error
         except (JoseError, ValueError, TypeError) as error:
             raise errors.invalid_auth_token() from error
         audience = claims.get("aud")
@@ -61,7 +83,6 @@ class Authenticator:
         if (
             claims.get("iss") != self._issuer
             or not isinstance(audience, list)
-            or "cloud_controller" not in audience
             or not _is_time(claims.get("exp"))
             or not _is_time(claims.get("nbf", 0))
             or not isinstance(scopes, list)

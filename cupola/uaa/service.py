@@ -1,7 +1,7 @@
 """The identity server's parts, connected: keys, clients, users, revocations; what the controller is given."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from cupola.roles import Actor
 from cupola.secrets.generated import create_private, password
 from cupola.store import identity
 from cupola.store.database import Database, Tx
-from cupola.tokens.authenticate import Authenticator
+from cupola.tokens.authenticate import API, Authenticator
 from cupola.tokens.keys import SigningKeys
 from cupola.uaa import first_start
 from cupola.uaa.issue import Issuer
@@ -61,9 +61,9 @@ class Identity:
         self._threads.shutdown()
         self._hashers.shutdown()
 
-    def authenticate(self, header: str | None) -> Actor:
-        """The actor behind an Authorization header, for the API. Raises 401."""
-        return self._authenticator.authenticate(header, clock.seconds())
+    def authenticate(self, header: str | None, audiences: Collection[str] = API) -> Actor:
+        """The actor behind an Authorization header whose token is meant for one of `audiences`. Raises 401."""
+        return self._authenticator.authenticate(header, clock.seconds(), audiences)
 
     def claims(self, token: str) -> dict[str, Any]:
         """Claims of one of our access tokens, signed or opaque, that is good now. Raises 401. Blocking."""

@@ -248,7 +248,7 @@ def opened(platform: Platform, **flags: Any) -> Iterator[House]:
         metrics=dict,
     )
     api = App(OPERATIONS, services)
-    whole = front.application(settings, api, application(identity), ring, services)
+    whole = front.application(settings, api, application(identity), ring, services, identity.authenticate)
     base = settings.uaa_url.removesuffix("/uaa")
 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,10 +1,16 @@
 """Tokens that are no longer good: logged out, revoked by user and client, after a new password; in every controller."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from cupola.store.listen import listen
 from tests.uaa.conftest import Clock
 from tests.uaa.house import House, Platform, claims_of, opened
 
@@ -157,3 +163,39 @@ def test_another_process_rings_no_bell(platform: Platform, monkeypatch: pytest.M
         while second.api(token) == 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _listening(house: House) -> Iterator[None]:
+    """The loop of a controller that hears the bells of the others; on when PostgreSQL says so."""
+    portal = house.http.portal
+    assert portal is not None
+    loop = portal.start_task_soon(listen, house.database)
+    deadline = time.monotonic() + 20
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'")
+    with house.database.read() as tx:
+        while not tx.scalar(waiting):
+            assert time.monotonic() < deadline
+            assert not loop.done(), loop.exception()
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        loop.cancel()
+        with contextlib.suppress(CancelledError):
+            loop.result(10)
+
+
+def test_bells_of_another_controller_are_heard(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL a revocation reaches the others at once: the period, moved out of the way here, is a safety net."""
+    if not platform.url:
+        pytest.skip("SQLite has one controller")
+    monkeypatch.setattr("cupola.uaa.revocations.PERIOD", 3600.0)
+    with opened(platform) as first, opened(platform) as second, _listening(second):
+        token = first.log_in()["access_token"]
+        assert second.api(token) == 200
+        rung = threading.Event()
+        second.database.bells.on_ring(lambda name: rung.set() if name == "revocations" else None)
+        first.get(f"/oauth/token/revoke/user/{claims_of(token)['user_id']}", token)
+        assert rung.wait(5), "the bell was not heard"
+        assert second.api(token) == 401
