@@ -24,6 +24,7 @@ __all__ = [
     "conflict",
     "maintenance_info_conflict",
     "malformed",
+    "reason",
     "rejected",
     "requires_app",
     "timeout",
@@ -90,7 +91,8 @@ def unreachable(why: str = "") -> BrokerError:
     return BrokerError("ServiceBrokerApiUnreachable", 502, f"{text}: {why}" if why else text)
 
 
-def _reason(status: int) -> str:
+def reason(status: int) -> str:
+    """A status with the standard's phrase for it: `404 Not Found`."""
     try:
         return f"{status} {http.HTTPStatus(status).phrase}"
     except ValueError:
@@ -99,7 +101,7 @@ def _reason(status: int) -> str:
 
 def bad_response(status: int, body: str, description: str | None, *, orphan: bool = True) -> BrokerError:
     """A status that this call does not have, or a failure of the broker."""
-    text = f"The service broker returned an invalid response. Status Code: {_reason(status)}, Body: {body}"
+    text = f"The service broker returned an invalid response. Status Code: {reason(status)}, Body: {body}"
     text = text if description is None else f"Service broker error: {description}"
     return BrokerError("ServiceBrokerBadResponse", 502, text, orphan=orphan, answered=status)
 
@@ -111,7 +113,7 @@ def unexpected(text: str, *, orphan: bool = True) -> BrokerError:
 
 def rejected(status: int, body: str, description: str | None) -> BrokerError:
     """The broker refuses."""
-    text = f"The service broker rejected the request. Status Code: {_reason(status)}, Body: {body}"
+    text = f"The service broker rejected the request. Status Code: {reason(status)}, Body: {body}"
     text = text if description is None else f"Service broker error: {description}"
     return BrokerError("ServiceBrokerRequestRejected", 502, text, answered=status)
 
