@@ -172,9 +172,13 @@ class Transport:
         if names(self._settings.brokers.skip_tls_verification, url.host or "", url.port):
             return False
         if self._verified is None:
-            self._verified = ssl.create_default_context()
-            if self._settings.brokers.ca_file:
-                self._verified.load_verify_locations(self._settings.brokers.ca_file)
+            context, file = ssl.create_default_context(), self._settings.brokers.ca_file
+            if file:
+                try:
+                    context.load_verify_locations(file)
+                except OSError as error:
+                    raise problems.unreachable(f"brokers.ca_file {file} cannot be used ({error})") from error
+            self._verified = context
         return self._verified
 
 
