@@ -5,6 +5,7 @@ environment. Every field here is described in docs/configuration.md (a test comp
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from cupola.providers import LdapProvider, OidcProvider, Uaa, problems
+
 __all__ = [
+    "SYSTEM_NAMES",
     "Blobs",
     "Brokers",
     "ConfigError",
@@ -23,16 +27,24 @@ __all__ = [
     "Logs",
     "Outbound",
     "Platform",
+    "RateLimits",
     "Router",
     "Runtime",
     "Services",
     "Settings",
     "Ssh",
     "Staging",
+    "Tls",
     "load",
     "read_resolved",
     "write_resolved",
 ]
+
+
+SYSTEM_NAMES = ("api", "uaa", "login", "log-cache", "log-stream", "console", "ssh")
+"""Hosts below the system domain that are the platform's."""
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ConfigError(Exception):
@@ -50,16 +62,64 @@ class Platform(_Section):
     description: str = "Cupola: Cloud Foundry in Python"
     port: int = 9080
     """TCP port of the one origin in the default mode."""
-    listen: str = "127.0.0.1"
-    """Address that the public ports bind; anything but loopback needs TLS or `allow_plain_http`."""
+    https_port: int = 443
+    """With a system domain: where https is served."""
+    http_port: int = 80
+    """With a system domain: where http is served, apps as they are and system hosts as a redirect; 0 for nowhere."""
+    listen: str = ""
+    """Address that the public ports bind; anything but loopback needs TLS or `allow_plain_http`. Empty: loopback, or
+    every address with a system domain."""
     allow_plain_http: bool = False
     system_domain: str = ""
     """Empty for the default mode (`http://localhost:PORT`); otherwise virtual hosts below this domain."""
     apps_domain: str = ""
     """Domain of app routes; default `apps.localhost`, or `apps.<system_domain>`."""
     admin_user: str = "admin"
+    user: str = ""
+    """User (name or number) that controller and router run as when the platform is started by root."""
+    cors_origins: list[str] = msgspec.field(default_factory=list)
+    """Origins whose pages may call the API and the identity server, as `https://*.example.com`."""
     poll_seconds: float = 2.0
     """Seconds for which an answer that says "not yet" is held back, should it become "done" meanwhile; 0: never."""
+
+
+class Tls(_Section):
+    """Certificates of a platform with a system domain (design.md section 1)."""
+
+    source: Literal["auto", "own", "files", "acme"] = "auto"
+    """Who issues: an authority of our own, files, or ACME; `auto` takes files where a certificate is named."""
+    certificate: str = ""
+    """Certificate chain of the system hosts (PEM), its own first."""
+    key: str = ""
+    apps_certificate: str = ""
+    """Certificate chain of the apps domain; without it that of the system hosts."""
+    apps_key: str = ""
+    domains_dir: str = ""
+    """Directory with DOMAIN.crt and DOMAIN.key of other domains; without it `tls/domains` in the data directory."""
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+    hsts_seconds: int = 31_536_000
+    """Seconds for which browsers use nothing but https for system hosts; 0 to not tell them so."""
+    acme_directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    acme_email: str = ""
+    acme_ca_file: str = ""
+    """Certificates (PEM) that the ACME server is trusted by besides the system's."""
+    acme_names: list[str] = msgspec.field(default_factory=list)
+    """Names of apps to be certified besides the system hosts."""
+    acme_dns_command: str = ""
+    """Program that sets and removes the TXT record of a challenge; with it the whole domains are certified."""
+    acme_wait_seconds: float = 60.0
+    """Seconds between the making of a TXT record and the moment at which every name server has it."""
+
+
+class RateLimits(_Section):
+    """Requests to the API that one user, or one address without a login, may make."""
+
+    enabled: bool = False
+    general_limit: int = 2000
+    """Requests of a user in `reset_minutes`."""
+    unauthenticated_limit: int = 100
+    """Requests of an address without a token in `reset_minutes`."""
+    reset_minutes: int = 60
 
 
 class Database(_Section):
@@ -151,6 +211,12 @@ class Blobs(_Section):
 
 
 class Identity(_Section):
+    mode: Literal["internal", "external"] = "internal"
+    """Who keeps users and gives tokens: this platform, or the server of section `uaa`."""
+    oidc: dict[str, OidcProvider] = msgspec.field(default_factory=dict)
+    """OpenID Connect providers, by the origin of their users."""
+    ldap: dict[str, LdapProvider] = msgspec.field(default_factory=dict)
+    """Directories, by the origin of their users."""
     allow_user_creation_by_org_manager: bool = False
     """Let organization managers make users of other identity providers known, by name and origin."""
     access_token_seconds: int = 1200
@@ -234,6 +300,8 @@ class Settings(_Section):
 
     data_dir: Path = Path("~/.local/share/cupola")
     platform: Platform = msgspec.field(default_factory=Platform)
+    tls: Tls = msgspec.field(default_factory=Tls)
+    rate_limits: RateLimits = msgspec.field(default_factory=RateLimits)
     database: Database = msgspec.field(default_factory=Database)
     router: Router = msgspec.field(default_factory=Router)
     runtime: Runtime = msgspec.field(default_factory=Runtime)
@@ -242,6 +310,7 @@ class Settings(_Section):
     ssh: Ssh = msgspec.field(default_factory=Ssh)
     blobs: Blobs = msgspec.field(default_factory=Blobs)
     identity: Identity = msgspec.field(default_factory=Identity)
+    uaa: Uaa = msgspec.field(default_factory=Uaa)
     jobs: Jobs = msgspec.field(default_factory=Jobs)
     brokers: Brokers = msgspec.field(default_factory=Brokers)
     services: Services = msgspec.field(default_factory=Services)
@@ -254,32 +323,49 @@ class Settings(_Section):
         return self.data_dir / "run"
 
     @property
+    def listen(self) -> str:
+        """The address of the public ports; `0.0.0.0` stands for every address of both families."""
+        return self.platform.listen or ("0.0.0.0" if self.platform.system_domain else "127.0.0.1")  # noqa: S104 - a server's choice
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the public ports."""
+        return self.listen in _LOOPBACK
+
+    @property
     def api_url(self) -> str:
         """The public URL of the API, without a final slash."""
-        if self.platform.system_domain:
-            return f"https://api.{self.platform.system_domain}"
-        return f"http://localhost:{self.platform.port}"
+        return self._system_url("api")
 
     @property
     def uaa_url(self) -> str:
         """The public URL of the identity server."""
-        if self.platform.system_domain:
-            return f"https://uaa.{self.platform.system_domain}"
-        return f"{self.api_url}/uaa"
+        if self.identity.mode == "external":
+            return self.uaa.url.rstrip("/")
+        return self._system_url("uaa", "/uaa")
 
     @property
     def login_url(self) -> str:
         """The public URL of the login pages; the identity server answers here as well."""
-        if self.platform.system_domain:
-            return f"https://login.{self.platform.system_domain}"
-        return f"{self.api_url}/uaa"
+        if self.identity.mode == "external":
+            return (self.uaa.login_url or self.uaa.url).rstrip("/")
+        return self._system_url("login", "/uaa")
 
     @property
     def log_cache_url(self) -> str:
         """The public origin of log cache; clients append `/api/v1`."""
-        if self.platform.system_domain:
-            return f"https://log-cache.{self.platform.system_domain}"
-        return self.api_url
+        return self._system_url("log-cache")
+
+    def _system_url(self, name: str, path: str = "") -> str:
+        domain = self.platform.system_domain
+        return self.url_of(f"{name}.{domain}") if domain else f"{self.url_of('localhost')}{path}"
+
+    def url_of(self, host: str) -> str:
+        """The public origin of a system host or an app: https with a system domain."""
+        if not self.platform.system_domain:
+            return f"http://{host}:{self.platform.port}"
+        port = self.platform.https_port
+        return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
     @property
     def apps_domain(self) -> str:
@@ -294,8 +380,7 @@ class Settings(_Section):
         domain = self.platform.system_domain.lower()
         if not domain:
             return frozenset({"localhost", "127.0.0.1", "[::1]"})
-        names = ("api", "uaa", "login", "log-cache", "log-stream", "console", "ssh")
-        return frozenset(f"{name}.{domain}" for name in names)
+        return frozenset(f"{name}.{domain}" for name in SYSTEM_NAMES)
 
     @property
     def inherits_package_access(self) -> bool:
@@ -327,14 +412,39 @@ def load(
     except msgspec.ValidationError as error:
         raise ConfigError(f"invalid setting: {error}") from error
     settings.data_dir = settings.data_dir.expanduser().absolute()
-    if settings.platform.listen not in {"127.0.0.1", "::1", "localhost"} and not (
-        settings.platform.allow_plain_http or settings.platform.system_domain
-    ):
+    identity = settings.identity
+    for problem in problems(identity.oidc, identity.ldap, settings.uaa, identity.mode):
+        raise ConfigError(problem)
+    for name in ("system_domain", "apps_domain"):
+        setattr(settings.platform, name, _domain(f"platform.{name}", getattr(settings.platform, name)))
+    _require_consistent(settings)
+    return settings
+
+
+def _domain(setting: str, value: str) -> str:
+    """A domain in lower case. Raises ConfigError."""
+    value = value.strip().lower().removesuffix(".")
+    if value and (len(value) > 200 or not _DOMAIN.fullmatch(value)):
+        raise ConfigError(f"{setting} = {value} is not a domain such as cf.example.com")
+    return value
+
+
+def _require_consistent(settings: Settings) -> None:
+    platform, tls = settings.platform, settings.tls
+    if not settings.is_loopback and not (platform.allow_plain_http or platform.system_domain):
         raise ConfigError(
-            f"platform.listen = {settings.platform.listen} would offer plain HTTP to the network: "
+            f"platform.listen = {platform.listen} would offer plain HTTP to the network: "
             "set platform.system_domain (TLS), or platform.allow_plain_http if that is what you want"
         )
-    return settings
+    for name, certificate, key in (("", tls.certificate, tls.key), ("apps_", tls.apps_certificate, tls.apps_key)):
+        if bool(certificate) != bool(key):
+            raise ConfigError(f"tls.{name}certificate and tls.{name}key belong together: set both, or neither")
+    if tls.source == "files" and not tls.certificate:
+        raise ConfigError("tls.source = files needs tls.certificate and tls.key")
+    if tls.source == "acme" and not platform.system_domain:
+        raise ConfigError("tls.source = acme needs platform.system_domain: the names to be certified are below it")
+    if platform.system_domain and platform.https_port == platform.http_port:
+        raise ConfigError(f"platform.https_port and platform.http_port are both {platform.http_port}: choose two")
 
 
 def write_resolved(settings: Settings, path: Path) -> None:
@@ -360,7 +470,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for section, kind in sections.items():
-        if not (isinstance(kind, type) and issubclass(kind, _Section)):
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
             name = f"CUPOLA_{section.upper()}"
             if name in environment:
                 found.append((section, environment[name]))

@@ -91,6 +91,7 @@ def v3_root(call: Call[None, None]) -> Reply:
 def info(call: Call[None, None]) -> Reply:
     """What this platform is."""
     settings = call.settings
+    limits = settings.rate_limits
     body = {
         "build": f"cupola-{__version__}",
         "cli_version": {"minimum": "", "recommended": ""},
@@ -99,7 +100,11 @@ def info(call: Call[None, None]) -> Reply:
         "name": settings.platform.name,
         "version": 0,
         "osbapi_version": "2.17",
-        "rate_limits": {"enabled": False, "general_limit": 0, "reset_interval_in_minutes": 0},
+        "rate_limits": {
+            "enabled": limits.enabled,
+            "general_limit": limits.general_limit if limits.enabled else 0,
+            "reset_interval_in_minutes": limits.reset_minutes if limits.enabled else 0,
+        },
         "links": {"self": {"href": f"{settings.api_url}/v3/info"}, "support": {"href": ""}},
     }
     return Reply(200, body)

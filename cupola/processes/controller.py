@@ -41,6 +41,8 @@ from cupola.store.alone import FIRST_START, alone
 from cupola.store.database import Database, DatabaseProblem
 from cupola.store.listen import listen
 from cupola.store.migrate import upgrade
+from cupola.store.routes import shared_domain_names
+from cupola.tls.keeper import Keeper
 from cupola.uaa.routes import application as uaa_application
 from cupola.uaa.service import Identity
 
@@ -77,6 +79,7 @@ class Controller:
         self.cells = CellFeed(self.database, settings, self.ring.take, self.ring.add)
         self.routers = RouterFeed(self.database, settings, self.ring.take)
         self.brokers = BrokerClient(settings)
+        self.certificates = Keeper(settings, self._shared_domains)
         self.runner = Runner(self.database, handlers(settings, self.brokers), settings.jobs, self.bells)
 
     def prepare(self) -> None:
@@ -89,6 +92,11 @@ class Controller:
             bootstrap.ensure(tx, self.settings)
             self.identity.ensure(tx)
         ensure_buildpacks(self.database, self.blobs)
+        self.certificates.ensure()
+
+    def _shared_domains(self) -> list[str]:
+        with self.database.read() as tx:
+            return shared_domain_names(tx)
 
     def services(self) -> Services:
         """What the API's operations use."""
@@ -148,6 +156,8 @@ class Controller:
             "deployments": lambda: deployment_loop.run(self.database, self.settings),
             "periodic": periodic.run,
         }
+        if self.settings.platform.system_domain:
+            loops["certificates"] = self.certificates.run
         if not self.database.is_sqlite:
             loops["notifications"] = lambda: listen(self.database)
         return loops

@@ -4,7 +4,7 @@ The router sends only system hosts here; links never come from the Host header (
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import msgspec
@@ -15,16 +15,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cupola.api.apps import APPS
 from cupola.config import Settings
 from cupola.domain.access import has_in_space
-from cupola.errors import CloudError
+from cupola.errors import CloudError, unknown_request
 from cupola.logcache.routes import Authorize
 from cupola.logcache.routes import routes as log_cache_routes
 from cupola.logs.ring import Ring
 from cupola.networking_api.routes import routes as network_policy_routes
+from cupola.processes.challenges import Challenges
 from cupola.rest import listing, openapi
+from cupola.rest.cors import Cors
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
+from cupola.rest.rate_limits import RateLimited
 from cupola.roles import Actor
 from cupola.routing_api.routes import routes as router_group_routes
+from cupola.tls.places import source
 
 __all__ = ["application"]
 
@@ -56,29 +60,59 @@ def application(
         ]
     )
     description = msgspec.json.encode(openapi.document(api.operations, settings))
-    domain = settings.platform.system_domain.lower()
-    by_host: dict[str, ASGIApp] = {}
-    if domain:
-        by_host = {f"uaa.{domain}": identity, f"login.{domain}": identity, f"log-cache.{domain}": log_cache}
+    counted: ASGIApp = api
+    if settings.rate_limits.enabled:
+        counted = RateLimited(api, settings.rate_limits, services.authenticate)
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
-            return
+    async def of_the_api(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        host = _host(scope)
-        if host in by_host:
-            await by_host[host](scope, receive, send)
-        elif path.startswith("/api/v1/"):
-            await log_cache(scope, receive, send)
-        elif path.startswith(("/routing/", "/networking/")):
+        if path.startswith(("/routing/", "/networking/")):
             await beside(scope, receive, send)
-        elif not domain and (path == "/uaa" or path.startswith("/uaa/")):
-            inner = {**scope, "path": path.removeprefix("/uaa") or "/", "raw_path": None}
-            await identity(inner, receive, send)
         elif path == "/openapi.json" and scope["type"] == "http":
             await _send(send, description)
         elif scope["type"] == "http":
-            await api(scope, receive, send)
+            await counted(scope, receive, send)
+
+    async def of_one_origin(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith("/api/v1/"):
+            await log_cache(scope, receive, send)
+        elif path == "/uaa" or path.startswith("/uaa/"):
+            inner = {**scope, "path": path.removeprefix("/uaa") or "/", "raw_path": None}
+            await identity(inner, receive, send)
+        else:
+            await of_the_api(scope, receive, send)
+
+    domain = settings.platform.system_domain
+    if not domain:
+        chosen: ASGIApp = _served(of_one_origin)
+    else:
+        hosts: dict[str, ASGIApp] = {"api": of_the_api, "uaa": identity, "login": identity, "log-cache": log_cache}
+        by_host = {f"{name}.{domain}": app for name, app in hosts.items()}
+        chosen = _served(_by_host(by_host, Challenges(settings) if source(settings) == "acme" else None))
+    origins = settings.platform.cors_origins
+    return Cors(chosen, origins) if origins else chosen
+
+
+def _served(app: ASGIApp) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in {"http", "websocket"}:
+            await app(scope, receive, send)
+
+    return serve
+
+
+def _by_host(hosts: Mapping[str, ASGIApp], challenges: Challenges | None) -> ASGIApp:
+    """Virtual hosts. One that is reserved and serves nothing (yet) has nothing, rather than the API."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        app = hosts.get(_host(scope))
+        if challenges is not None and challenges.is_one(scope):
+            await challenges(scope, receive, send)
+        elif app is not None:
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _send(send, msgspec.json.encode({"errors": unknown_request().entries}), 404)
 
     return serve
 
@@ -90,9 +124,9 @@ def _host(scope: Scope) -> str:
     return ""
 
 
-async def _send(send: Send, body: bytes) -> None:
+async def _send(send: Send, body: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

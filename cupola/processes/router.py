@@ -22,6 +22,8 @@ import uvloop
 from cupola.config import ConfigError, Settings, read_resolved
 from cupola.logs.spool import Spool, SpoolError
 from cupola.router import kept
+from cupola.router.certificates import CertificateError, Certificates
+from cupola.router.edge import Edge
 from cupola.router.link import Link
 from cupola.router.server import PortInUse, Server, listeners
 from cupola.router.service import Service
@@ -45,7 +47,10 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     directory = settings.data_dir / "router"
     spool = Spool(directory / "logs", "router")
-    service = Service(settings.router, settings.system_hosts, str(settings.run_dir / "api.sock"), spool, loop)
+    public = settings.platform.system_domain != ""
+    certificates = Certificates(settings) if public else None
+    edge = Edge(settings) if public else None
+    service = Service(settings.router, settings.system_hosts, str(settings.run_dir / "api.sock"), spool, loop, edge)
     known = kept.read(directory / "table.msgpack")
     if known is not None:
         service.table.replace(known)
@@ -53,9 +58,14 @@ async def _serve(settings: Settings) -> None:
     server = Server(service)
     keeper = kept.Keeper(service.table, directory / "table.msgpack")
     link = Link(settings.run_dir, service.table, spool, keeper.changed)
+    parts = [keeper.run, link.run]
     try:
-        await server.open(listeners(settings))
-        await _until(stop, settings, server, [keeper.run(), link.run()])
+        if certificates is not None:
+            if not await _finished(certificates.load(), stop):
+                return
+            parts.append(certificates.run)
+        await server.open(listeners(settings, certificates.context if certificates is not None else None))
+        await _until(stop, settings, server, [part() for part in parts])
     finally:
         spool.close()
 
@@ -66,7 +76,7 @@ async def _until(stop: asyncio.Event, settings: Settings, server: Server, parts:
     work = [asyncio.create_task(part) for part in parts]
     waiting = asyncio.create_task(_wait(stop))
     ready_file.write_text(str(server.ports[0]))
-    _log.info("listening on %s, port %d", settings.platform.listen, server.ports[0])
+    _log.info("listening on %s, ports %s", settings.listen, ", ".join(map(str, dict.fromkeys(server.ports))))
     _spare_collections()
     try:
         done, _ = await asyncio.wait([*work, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +93,20 @@ async def _until(stop: asyncio.Event, settings: Settings, server: Server, parts:
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
+
+
+async def _finished(work: Coroutine[None, None, None], stop: asyncio.Event) -> bool:
+    """Do `work` unless `stop` comes first; whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(_wait(stop))
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        working.result()
+        return True
+    finally:
+        working.cancel()
+        stopping.cancel()
 
 
 def _spare_collections() -> None:
@@ -126,7 +150,7 @@ def main() -> int:
     try:
         _allow_many_connections()
         uvloop.run(_serve(settings))
-    except (PortInUse, SpoolError) as error:
+    except (PortInUse, SpoolError, CertificateError) as error:
         _log.error("the router cannot start: %s", error)
         return CANNOT_START
     finally:

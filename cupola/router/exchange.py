@@ -104,7 +104,7 @@ class Exchange:
 
     def start(self) -> None:
         """Route the request and send it, or answer it."""
-        found = resolve(self._service, self.request)
+        found = resolve(self._service, self.request, self.client.scheme)
         if isinstance(found, Answer):
             self.answer(found)
             return
@@ -223,9 +223,12 @@ class Exchange:
         to, backend = self._destination, self._backend
         assert to is not None
         assert backend is not None
+        edge = self._service.edge
+        added = [edge.hsts] if to.system and edge is not None and edge.hsts and self.client.scheme == b"https" else []
         if to.system and b"x-vcap-request-id" in special:
-            return [b"X-Vcap-Request-Id: " + special[b"x-vcap-request-id"]]
-        added = [b"X-Vcap-Request-Id: " + self.trace.request_id]
+            added.append(b"X-Vcap-Request-Id: " + special[b"x-vcap-request-id"])
+            return added
+        added.append(b"X-Vcap-Request-Id: " + self.trace.request_id)
         if b"x-cf-routererror" in special:
             self.router_error = special[b"x-cf-routererror"]
             added.append(b"X-Cf-RouterError: " + self.router_error)

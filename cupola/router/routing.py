@@ -35,8 +35,8 @@ class Destination(msgspec.Struct, gc=False):
     hash_key: bytes | None = None
 
 
-def resolve(service: Service, request: Request) -> Destination | Answer:
-    """Find where `request` goes."""
+def resolve(service: Service, request: Request, scheme: bytes) -> Destination | Answer:
+    """Find where `request` goes, which came over `http` or `https`."""
     special = request.special
     target = request.target
     if special.get(b"user-agent") == _MONITOR:
@@ -47,12 +47,16 @@ def resolve(service: Service, request: Request) -> Destination | Answer:
         if isinstance(form, Answer):
             return form
         host, target = form
+    if service.edge is not None and scheme == b"http" and service.edge.is_challenge(host, target):
+        return Destination(service.system, host, target, system=True)
     pool = service.table.find(host, target)
     if pool is None:
         return _nowhere(service, host)
     if b"expect" in special and special[b"expect"].lower() != b"100-continue":
         return answers.malformed(417, "The router knows no expectation but 100-continue.")
     if pool is service.system:
+        if service.edge is not None and scheme == b"http":
+            return service.edge.to_https(request, host, target)
         return Destination(pool, host, target, system=True)
     if pool.route.route_service:
         # To pass by a service that guards the app is worse than not to serve it.

@@ -20,6 +20,7 @@ from cupola.router.service import Service
 __all__ = ["Listener", "PortInUse", "Server", "listeners"]
 
 _BACKLOG = 2048
+_HANDSHAKE_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,20 +30,35 @@ class PortInUse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address. With `tls` the connections are https. `optional` where the machine need not have the address."""
+    """One address. With `tls` the connections are https. `optional` where the machine need not have the address.
+
+    `setting` is what an operator changes for another port.
+    """
 
     address: str
     port: int
     tls: ssl.SSLContext | None = None
     optional: bool = False
+    setting: str = "platform.port"
 
 
-def listeners(settings: Settings) -> list[Listener]:
-    """Where the router listens: a loopback address means IPv4 and IPv6, as browsers take either for `localhost`."""
+def listeners(settings: Settings, tls: ssl.SSLContext | None = None) -> list[Listener]:
+    """Where the router listens; with a system domain by https, which `tls` is for, and by http.
+
+    A loopback address means IPv4 and IPv6, as browsers take either for `localhost`; so does the choice of none.
+    """
     platform = settings.platform
-    if platform.listen in {"127.0.0.1", "::1", "localhost"}:
-        return [Listener("127.0.0.1", platform.port), Listener("::1", platform.port, optional=True)]
-    return [Listener(platform.listen, platform.port)]
+    if not platform.system_domain:
+        return _on(settings, platform.port, "platform.port")
+    plain = _on(settings, platform.http_port, "platform.http_port") if platform.http_port else []
+    return [*_on(settings, platform.https_port, "platform.https_port", tls), *plain]
+
+
+def _on(settings: Settings, port: int, setting: str, tls: ssl.SSLContext | None = None) -> list[Listener]:
+    first = "127.0.0.1" if settings.is_loopback else settings.listen
+    second = "::1" if settings.is_loopback else "" if settings.platform.listen else "::"
+    found = [Listener(first, port, tls, setting=setting)]
+    return [*found, Listener(second, port, tls, optional=True, setting=setting)] if second else found
 
 
 class Server:
@@ -67,6 +83,7 @@ class Server:
                 lambda scheme=scheme: Client(self._service, scheme),
                 sock=bound,
                 ssl=listener.tls,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if listener.tls is not None else None,
                 backlog=_BACKLOG,
             )
             self._servers.append(server)
@@ -138,14 +155,14 @@ def _bind(listener: Listener) -> socket.socket | None:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(
                 f"port {listener.port} of {listener.address} is in use by another program: "
-                "stop that one, or set platform.port to a free port"
+                f"stop that one, or set {listener.setting} to a free port"
             ) from error
         if listener.optional:
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
             raise PortInUse(
                 f"port {listener.port} of {listener.address} may not be used by this user: "
-                "set platform.port to 1024 or more, or give the program CAP_NET_BIND_SERVICE"
+                f"set {listener.setting} to 1024 or more, or give the program CAP_NET_BIND_SERVICE"
             ) from error
         raise PortInUse(f"cannot listen on {listener.address} port {listener.port}: {error.strerror}") from error
     return bound

@@ -10,6 +10,7 @@ from cupola.config import Router
 from cupola.router.access_log import AccessLog, Lines
 from cupola.router.backends import Backend
 from cupola.router.balance import Pool
+from cupola.router.edge import Edge
 from cupola.router.messages import Route
 from cupola.router.table import Table
 from cupola.router.tracing import Tracer
@@ -22,7 +23,10 @@ __all__ = ["Service"]
 
 
 class Service:
-    """Made once per process, in its event loop. `controller` is the path of the socket that serves the system hosts."""
+    """Made once per process, in its event loop. `controller` is the path of the socket that serves the system hosts.
+
+    With `edge` these are served by https alone.
+    """
 
     def __init__(
         self,
@@ -31,8 +35,10 @@ class Service:
         controller: str,
         lines: Lines,
         loop: asyncio.AbstractEventLoop,
+        edge: Edge | None = None,
     ) -> None:
         self.settings = settings
+        self.edge = edge
         self.loop = loop
         # The controller limits itself, and long log streams of many users go there.
         self.controller = Backend(f"unix:{controller}", None, sys.maxsize)

@@ -1,10 +1,11 @@
 """Domains, routes, destinations."""
 
-from sqlalchemy import Boolean, Column, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import Boolean, Column, Index, Integer, String, Table, UniqueConstraint, select
 
+from cupola.store.database import Tx
 from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
 
-__all__ = ["destinations", "domain_shares", "domains", "route_shares", "routes"]
+__all__ = ["destinations", "domain_shares", "domains", "route_shares", "routes", "shared_domain_names"]
 
 domains = Table(
     "domains",
@@ -66,3 +67,9 @@ destinations = Table(
     Index("ix_destinations_app_type", "app_guid", "process_type"),
 )
 """`port` NULL: the app's first port (8080)."""
+
+
+def shared_domain_names(tx: Tx) -> list[str]:
+    """Names of the shared domains on which apps answer by http."""
+    shared = domains.c.organization_guid.is_(None), domains.c.internal.is_(False), domains.c.router_group_guid.is_(None)
+    return tx.scalars(select(domains.c.name).where(*shared).order_by(domains.c.name))

@@ -191,7 +191,7 @@ class LocalEngine:
             await self._egress.attach(live.container.guid, str(live.directory), address.internal_ip)
             if self._settings.runtime.direct_ports:
                 for port in address.ports:
-                    listen = self._settings.platform.listen
+                    listen = self._settings.listen
                     endpoint = address.endpoints[str(port.internal)]
                     await self._egress.listen(live.container.guid, listen, port.external, endpoint)
         except OSError:

@@ -1,0 +1,1 @@
+"""Certificates: an authority of our own, ACME, and what is in files."""
