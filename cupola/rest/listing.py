@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, exists, false, func, not_, or_, select
+from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, exists, false, not_, or_, select
 from sqlalchemy.sql.elements import BindParameter
 
 from cupola.rest import seek
+from cupola.rest.conditions import as_exists, as_union, key_of
 from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
 from cupola.rest.resource import Fields, Filter, Include, Resource, World
@@ -63,7 +64,7 @@ def find(resource: Resource, actor: Actor, call_tx: Any, value: str) -> Any:
     if known is None:
         condition = _visible(resource, actor)
         statement = _base(resource).where(resource.table.c[resource.key] == bindparam("wanted"))
-        known = (statement if condition is None else statement.where(condition), condition)
+        known = (statement if condition is None else statement.where(as_exists(condition)), condition)
         _shapes.put(key, known)
     statement, condition = known
     return call_tx.one(statement, {"wanted": value, **_actor_values(condition, actor)})
@@ -209,13 +210,10 @@ def _statements(call: Call[Any, Any], listing: Listing) -> tuple[seek.Statements
         where = list(conditions)
         if listing.within is not None:
             where.append(listing.within(bindparam("parent")))
-        if visible is not None:
-            where.append(visible)
-        statement = _base(resource).where(and_(True, *where))
-        # Without this, a statement that names its table in the result columns alone would count one row of nothing.
-        count = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+        where = [as_union(resource.table, one) for one in where]
+        statements = seek.Statements(_base(resource), where, visible, _order(resource, order), key_of(resource.table))
         # The listing is kept with its statements, so that no other object is given its id meanwhile.
-        known = (seek.Statements(statement, count, _order(resource, order)), listing)
+        known = (statements, listing)
         _shapes.put(key, known)
     return known[0], values
 
@@ -371,20 +369,19 @@ def _moment(
 
 def _label(resource: Resource, requirement: Requirement, name: str, values: dict[str, Any]) -> ColumnElement[bool]:
     values[f"{name}_key"] = requirement.key
-    index = label_index.alias()
-    found = (
-        exists()
-        .select_from(index)
-        .where(
-            index.c.resource_type == resource.table.name,
-            index.c.resource_guid == resource.table.c.guid,
-            index.c.key == bindparam(f"{name}_key"),
-        )
+    index, guid = label_index.alias(), resource.table.c.guid
+    found = select(index.c.resource_guid).where(
+        index.c.resource_type == resource.table.name, index.c.key == bindparam(f"{name}_key")
     )
     if requirement.operator in {"in", "not_in"}:
         values[f"{name}_values"] = list(requirement.values)
         found = found.where(index.c.value.in_(bindparam(f"{name}_values", expanding=True)))
-    return not_(found) if requirement.operator.startswith("not") else found
+    # Those with a label are found from the index of labels; those without it are looked for there one by one.
+    return (
+        not_(exists(found.where(index.c.resource_guid == guid)))
+        if requirement.operator.startswith("not")
+        else guid.in_(found)
+    )
 
 
 def parameters(listing: Listing) -> list[str]:

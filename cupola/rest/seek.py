@@ -11,15 +11,17 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Row, Select, asc, bindparam, desc, tuple_
+from sqlalchemy import CTE, Column, ColumnElement, Row, Select, and_, asc, bindparam, desc, func, select, tuple_, union
 from sqlalchemy.sql.elements import BindParameter
 
+from cupola.rest.conditions import alternatives
 from cupola.store.database import Tx
 
 __all__ = ["DEEP", "Statements", "rows"]
 
 DEEP = 1000
 """Rows before a page from which on it is deep."""
+_TOTAL = "rows_in_list"
 _BOOKMARK_SECONDS = 60.0
 _MAX_BOOKMARKS = 10_000
 
@@ -28,21 +30,64 @@ Order = Sequence[tuple[Column[Any], bool]]
 
 
 class Statements:
-    """The statements of one list in one shape: by number, from the end, from a row on, and how many there are."""
+    """The statements of one list in one shape: by number, from the end, from a row on, and how many there are.
 
-    def __init__(self, statement: Select[Any], count: Select[Any], order: Order) -> None:
-        self.count = count
-        limited = statement.limit(bindparam("page_limit"))
-        offset: BindParameter[int] = bindparam("page_offset")
-        self.forward = limited.order_by(*_sorted(order)).offset(offset)
-        self.backward = limited.order_by(*_sorted([(column, not down) for column, down in order])).offset(offset)
-        self.after: Select[Any] | None = None
+    `base` is the list without conditions, `where` what is asked for, `visible` what the caller may see (None: everything).
+    To find out what somebody may see is most of the work: `together` does it once for the page and the count.
+    """
+
+    def __init__(
+        self,
+        base: Select[Any],
+        where: Sequence[ColumnElement[bool]],
+        visible: ColumnElement[bool] | None,
+        order: Order,
+        key: Column[Any],
+    ) -> None:
         self.columns = [column for column, _ in order]
+        self.together: Select[Any] | None = None
+        self.after: Select[Any] | None = None
+        statement = base.where(and_(True, *where))
+        if visible is not None:
+            seen = self._seen(statement, visible, key)
+            self.count = select(func.count()).select_from(seen)
+            self.together = _together(base, seen, order, key)
+            return
+        # Without this, a statement that names its table in the result columns alone would count one row of nothing.
+        self.count = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+        # To sort by what a condition's index does not give, a database reads all that match: of these the key alone.
+        narrow = key if where and key not in self.columns else None
+        self.forward = _limited(statement, base, order, narrow)
+        self.backward = _limited(statement, base, [(column, not down) for column, down in order], narrow)
         # Rows are compared as a whole, which needs one direction and values that are never NULL.
         if len({down for _, down in order}) == 1 and not any(column.nullable for column in self.columns):
             ends = tuple_(*(bindparam(f"seek_{at}", type_=column.type) for at, column in enumerate(self.columns)))
             here = tuple_(*self.columns)
-            self.after = limited.order_by(*_sorted(order)).where(here < ends if order[0][1] else here > ends)
+            limited = statement.limit(bindparam("page_limit")).order_by(*_sorted(order))
+            self.after = limited.where(here < ends if order[0][1] else here > ends)
+
+    def _seen(self, statement: Select[Any], visible: ColumnElement[bool], key: Column[Any]) -> CTE:
+        needed = dict.fromkeys([key, *self.columns])
+        keys = statement.with_only_columns(*needed, maintain_column_froms=True).order_by(None)
+        parts = [keys.where(part) for part in alternatives(visible)]
+        return (parts[0] if len(parts) == 1 else union(*parts)).cte("seen")
+
+
+def _together(base: Select[Any], seen: CTE, order: Order, key: Column[Any]) -> Select[Any]:
+    sort = [desc(seen.c[column.name]) if down else asc(seen.c[column.name]) for column, down in order]
+    keys = select(seen.c[key.name]).order_by(*sort)
+    page = keys.limit(bindparam("page_limit")).offset(bindparam("page_offset"))
+    total = select(func.count()).select_from(seen).scalar_subquery().label(_TOTAL)
+    return base.add_columns(total).where(key.in_(page)).order_by(*_sorted(order))
+
+
+def _limited(statement: Select[Any], base: Select[Any], order: Order, narrow: Column[Any] | None) -> Select[Any]:
+    limit: BindParameter[int] = bindparam("page_limit")
+    offset: BindParameter[int] = bindparam("page_offset")
+    if narrow is None:
+        return statement.limit(limit).offset(offset).order_by(*_sorted(order))
+    keys = statement.with_only_columns(narrow, maintain_column_froms=True).order_by(None).order_by(*_sorted(order))
+    return base.where(narrow.in_(keys.limit(limit).offset(offset).correlate(None))).order_by(*_sorted(order))
 
 
 def _sorted(order: Order) -> list[ColumnElement[Any]]:
@@ -79,6 +124,9 @@ def rows(
     offset = (number - 1) * per_page
     values = {**values, "page_limit": per_page, "page_offset": offset}
     total: int | None
+    if statements.together is not None:
+        found = tx.all(statements.together, values)
+        return found, found[0]._mapping[_TOTAL] if found else _none(tx, statements, values)
     if offset < DEEP:
         found = tx.all(statements.forward, values)
         total = _told(found, offset, per_page)
@@ -87,6 +135,11 @@ def rows(
     if offset + per_page >= DEEP and len(found) == per_page and statements.after is not None:
         _bookmarks.put(_place(statements, values, number + 1, per_page, reader), _end(statements, found[-1]))
     return found, tx.scalar(statements.count, values) if total is None else total
+
+
+def _none(tx: Tx, statements: Statements, values: Mapping[str, Any]) -> int:
+    """How many there are, where a page has none of them."""
+    return 0 if values["page_offset"] == 0 else tx.scalar(statements.count, values)
 
 
 def _told(found: Sequence[Row[Any]], offset: int, per_page: int) -> int | None:
