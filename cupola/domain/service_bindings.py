@@ -135,15 +135,20 @@ def require_deletable(tx: Tx, binding: Row[Any]) -> Row[Any]:
     return instance
 
 
-def enqueue_deletion(tx: Tx, actor: Actor, kind: Kind, binding: Row[Any], request_id: str = "") -> str:
-    """Enqueue the job that has the broker remove a binding; gives its guid. A running one is the same."""
+def enqueue_deletion(
+    tx: Tx, actor: Actor, kind: Kind, binding: Row[Any], request_id: str = "", *, accepted: bool = False
+) -> str:
+    """Enqueue the job that has the broker remove a binding; gives its guid. A running one is the same.
+
+    `accepted`: the broker has been asked already, and is at it.
+    """
     instance = rows.by_guid(tx, service_instances, binding.service_instance_guid)
     offer = service_offers.of_plan(tx, instance.service_plan_guid if instance is not None else None)
     assert offer is not None, "a managed instance has a plan"
     return jobs.enqueue(
         tx,
         f"{kind.jobs}.delete",
-        {"guid": binding.guid, "request_id": request_id},
+        {"guid": binding.guid, "request_id": request_id, **({"accepted": True} if accepted else {})},
         actor=actor,
         lane="broker",
         target=offer.service_broker_guid,

@@ -91,7 +91,7 @@ def insert_app_binding(
     """Add the row of an app's binding: `create initial` where a broker is asked next, else done. Raises 422."""
     instance = _locked(tx, instance)
     _require_bindable_app(tx, settings, instance, app)
-    name = body.get("name")
+    name = body.get("name") or None
     others = _others(tx, settings, instance, app, name)
     limit = settings.services.max_bindings_per_app_and_instance
     if body.get("strategy") == "multiple":

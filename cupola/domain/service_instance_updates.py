@@ -139,7 +139,7 @@ def _require_version(instance: Row[Any], offer: Row[Any], body: Mapping[str, Any
         return
     if plan_guid_of(body) not in {None, offer.guid}:
         raise errors.unprocessable("maintenance_info should not be changed when switching to different plan.")
-    if offer.maintenance_info is None:
+    if not offer.maintenance_info:
         raise errors.unprocessable(
             "The service broker does not support upgrades for service instances created from this plan."
         )

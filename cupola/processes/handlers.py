@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, Table
 
+from cupola.brokers import backup_jobs, binding_jobs, instance_jobs, orphan_jobs, synchronize
 from cupola.brokers.client import BrokerClient
 from cupola.config import Settings
 from cupola.domain import (
@@ -108,4 +109,9 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
         "space.delete_unmapped_routes": _of_row(spaces, _delete_unmapped),
         "space_quota.delete": _of_row(space_quotas_table, space_quotas.delete),
         "user.delete": _of_row(users, deletion.delete_user),
+        **synchronize.handlers(settings, brokers),
+        **instance_jobs.handlers(settings, brokers),
+        **binding_jobs.handlers(settings, brokers),
+        **backup_jobs.handlers(settings, brokers),
+        **orphan_jobs.handlers(brokers),
     }

@@ -331,7 +331,7 @@ def _responses(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     if operation.job:
         headers = {**_ALWAYS, "Location": {"$ref": "#/components/headers/Job"}}
         responses["202"] = {"description": "Accepted: a job does it.", "headers": headers}
-        if operation.stream is not None:
+        if operation.consumes == "multipart/form-data":
             # Uploads show what they were given to at once; their job has ended already.
             responses["202"]["content"] = _success(operation, shapes)["content"]
     if not operation.job or operation.status != 202:

@@ -10,6 +10,7 @@ import pytest
 
 from cupola.store.database import Database
 from tests.cloud import Client, Cloud, authenticate, open_cloud
+from tests.service_rig import ScriptedBroker, Shop, scripted
 
 __all__ = ["Client", "Cloud", "authenticate"]
 
@@ -18,3 +19,24 @@ __all__ = ["Client", "Cloud", "authenticate"]
 def cloud(fresh_database: Database, tmp_path: Path) -> Iterator[Cloud]:
     with open_cloud(fresh_database, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def broker_server() -> Iterator[ScriptedBroker]:
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+def broker(broker_server: ScriptedBroker) -> ScriptedBroker:
+    """A service broker that succeeds at everything, until a test tells it otherwise."""
+    broker_server.reset()
+    return broker_server
+
+
+@pytest.fixture
+def shop(cloud: Cloud, broker: ScriptedBroker) -> Iterator[Shop]:
+    """A space whose people use what the broker offers."""
+    shop = Shop(cloud, broker)
+    yield shop
+    shop.close()

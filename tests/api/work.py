@@ -10,7 +10,7 @@ from cupola.brokers.client import BrokerClient
 from cupola.jobs.runner import Runner
 from cupola.processes.handlers import handlers
 from cupola.store import jobs
-from tests.api.conftest import Client, Cloud
+from tests.cloud import Client, Cloud
 
 __all__ = ["finish", "finished"]
 
