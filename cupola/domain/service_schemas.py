@@ -3,6 +3,7 @@
 Schemas are never resolved to other documents: references lead inside the schema or are refused.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from jsonschema import Draft4Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import validator_for
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from cupola.domain.ruby import inspected
 
@@ -126,6 +128,7 @@ def parameters_problems(schema: dict[str, Any], value: Any) -> list[str]:
     try:
         kind.check_schema(schema)
         found: Iterable[ValidationError] = list(kind(schema, registry=Registry()).iter_errors(value))
-    except (SchemaError, RecursionError):
+    except (SchemaError, Unresolvable, RecursionError, ValueError, TypeError, re.error):
+        # The rest are what the library lets through of references and patterns that lead nowhere.
         return []
     return [f"{'.'.join(str(part) for part in one.absolute_path) or 'properties'}: {one.message}" for one in found]
