@@ -104,7 +104,7 @@ def handlers(settings: Settings, client: BrokerClient) -> dict[str, Outside]:
         def then(tx: Tx) -> None:
             row = rows.by_guid(tx, table, job.payload["guid"])
             if row is not None:
-                service_brokers.remove(tx, settings, job.actor, row)
+                service_brokers.remove(tx, job.actor, row)
 
         return Done(then)
 

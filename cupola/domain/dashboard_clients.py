@@ -26,6 +26,8 @@ __all__ = ["Secrets", "apply", "hashes_of", "prepare", "remove_all_of", "require
 _claims = service_dashboard_clients.c
 _clients = identity.oauth_clients
 _MAX_LENGTH = 255
+_YEAR = 366 * 86_400
+"""Seconds for which it is remembered that a client's tokens are no longer good: longer than any of them lives."""
 _FORBIDDEN = frozenset("/\\\0:")
 
 
@@ -117,7 +119,7 @@ def apply(tx: Tx, settings: Settings, actor: Actor, broker_guid: str, catalog: C
     wanted = _wanted(catalog)
     own = set(tx.scalars(select(_claims.client_id).where(_claims.service_broker_guid == broker_guid)))
     for client_id in sorted(own - set(wanted)):
-        _remove(tx, settings, actor, client_id)
+        _remove(tx, actor, client_id)
     for client_id, service in wanted.items():
         assert service.dashboard_client is not None
         values = {
@@ -136,7 +138,7 @@ def apply(tx: Tx, settings: Settings, actor: Actor, broker_guid: str, catalog: C
                 .values(offering_catalog_id=service.id)
             )
             if client_id not in secrets.kept:
-                _end_sessions(tx, settings, client_id)
+                _end_sessions(tx, client_id)
         else:
             _add(tx, actor, broker_guid, service, client_id, values)
 
@@ -156,8 +158,8 @@ def _add(
     )
 
 
-def _remove(tx: Tx, settings: Settings, actor: Actor, client_id: str) -> None:
-    _end_sessions(tx, settings, client_id)
+def _remove(tx: Tx, actor: Actor, client_id: str) -> None:
+    _end_sessions(tx, client_id)
     tx.run(delete(identity.approvals).where(identity.approvals.c.client_id == client_id))
     tx.run(delete(_clients).where(_clients.c.client_id == client_id))
     tx.run(delete(service_dashboard_clients).where(_claims.client_id == client_id))
@@ -166,13 +168,12 @@ def _remove(tx: Tx, settings: Settings, actor: Actor, client_id: str) -> None:
     )
 
 
-def _end_sessions(tx: Tx, settings: Settings, client_id: str) -> None:
-    lifetime = identity.longest_access(tx, settings.identity.access_token_seconds)
-    identity.new_generation(tx, "client", client_id, lifetime)
+def _end_sessions(tx: Tx, client_id: str) -> None:
+    identity.new_generation(tx, "client", client_id, identity.longest_access(tx, _YEAR))
     identity.forget_sessions(tx, client_id=client_id)
 
 
-def remove_all_of(tx: Tx, settings: Settings, actor: Actor, broker_guid: str) -> None:
+def remove_all_of(tx: Tx, actor: Actor, broker_guid: str) -> None:
     """Remove the clients of a broker that goes."""
     for client_id in tx.scalars(select(_claims.client_id).where(_claims.service_broker_guid == broker_guid)):
-        _remove(tx, settings, actor, client_id)
+        _remove(tx, actor, client_id)

@@ -5,7 +5,17 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select
 
-from cupola.domain import audit, destinations, locks, registry_credentials, routes, tasks, usage
+from cupola.domain import (
+    audit,
+    destinations,
+    locks,
+    registry_credentials,
+    routes,
+    service_brokers,
+    service_plan_visibility,
+    tasks,
+    usage,
+)
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import network_policies, rows
@@ -32,6 +42,8 @@ __all__ = [
     "delete_organization",
     "delete_space",
     "delete_user",
+    "organization_failed",
+    "require_deletable_organization",
 ]
 
 _OF_APP = (deployments, revisions, sidecars, builds, droplets, packages, processes)
@@ -39,7 +51,10 @@ _OF_APP = (deployments, revisions, sidecars, builds, droplets, packages, process
 
 
 def delete_app(tx: Tx, actor: Actor, app: Row[Any]) -> None:
-    """Remove an app with everything that is its own; its routes stay, without it. Raises 422 while it is locked."""
+    """Remove an app with everything that is its own; its routes stay, without it. Raises 422 while it is locked.
+
+    What brokers know of, such as its bindings, is removed before (cupola/brokers/cascades.py).
+    """
     locks.require_app_unlocked(tx, app)
     audit.record(tx, "audit.app.delete-request", actor, app.guid, "app", app.name, {}, space_guid=app.space_guid)
     destinations.remove_all_of_app(tx, actor, app)
@@ -69,7 +84,10 @@ def clear_buildpack_caches(tx: Tx, app_guid: str | None) -> None:
 
 
 def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
-    """Remove a space, its apps, routes and roles. Raises 422 while an app in it is locked."""
+    """Remove a space, its apps, routes and roles. Raises 422 while an app in it is locked.
+
+    What brokers know of, such as service instances, is removed before.
+    """
     locks.require_space_unlocked(tx, space)
     for app in tx.all(select(apps).where(apps.c.space_guid == space.guid)):
         delete_app(tx, actor, app)
@@ -79,6 +97,7 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
     tx.run(delete(route_shares).where(route_shares.c.space_guid == space.guid))
     tx.run(delete(security_group_spaces).where(security_group_spaces.c.space_guid == space.guid))
     tx.run(delete(roles).where(roles.c.space_guid == space.guid))
+    service_brokers.remove_all_of_space(tx, actor, space.guid)
     registry_credentials.remove_all_of(tx, space.guid)
     rows.remove(tx, spaces, [space.guid])
     audit.record(
@@ -96,15 +115,15 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
 
 def delete_organization(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
     """Remove an organization, its spaces, private domains and roles. Raises 290010 while a domain is shared."""
-    locks.require_organization_unlocked(tx, organization)
+    require_deletable_organization(tx, organization)
     own = tx.all(select(domains).where(domains.c.organization_guid == organization.guid))
-    _require_unshared(tx, organization, own)
     for space in tx.all(select(spaces).where(spaces.c.organization_guid == organization.guid)):
         delete_space(tx, actor, space)
     for domain in own:
         delete_domain(tx, actor, domain)
     tx.run(delete(domain_shares).where(domain_shares.c.organization_guid == organization.guid))
     tx.run(delete(roles).where(roles.c.organization_guid == organization.guid))
+    service_plan_visibility.forget_organization(tx, organization.guid)
     registry_credentials.remove_all_of(tx, organization.guid)
     tx.run(delete(space_quotas).where(space_quotas.c.organization_guid == organization.guid))
     tx.run(
@@ -125,6 +144,25 @@ def delete_organization(tx: Tx, actor: Actor, organization: Row[Any]) -> None:
     )
 
 
+def require_deletable_organization(tx: Tx, organization: Row[Any]) -> None:
+    """No app in an organization is locked, and none of its domains shared. Raises 422, 290010."""
+    locks.require_organization_unlocked(tx, organization)
+    own = tx.all(select(domains).where(domains.c.organization_guid == organization.guid))
+    _require_unshared(tx, organization, own)
+
+
+def organization_failed(organization: Row[Any], causes: Sequence[str]) -> CloudError:
+    """Why an organization is still there."""
+    told = "\n\n".join(causes)
+    return CloudError(
+        290010,
+        "CF-OrganizationDeletionFailed",
+        502,
+        f"Deletion of organization {organization.name} failed because one or more resources within could not "
+        f"be deleted.\n\n{told}",
+    )
+
+
 def _require_unshared(tx: Tx, organization: Row[Any], own: Sequence[Row[Any]]) -> None:
     shared = set(
         tx.scalars(
@@ -133,15 +171,9 @@ def _require_unshared(tx: Tx, organization: Row[Any], own: Sequence[Row[Any]]) -
     )
     names = [row.name for row in own if row.guid in shared]
     if names:
-        causes = "\n".join(
-            f"Domain '{name}' is shared with other organizations. Unshare before deleting." for name in names
-        )
-        raise CloudError(
-            290010,
-            "CF-OrganizationDeletionFailed",
-            502,
-            f"Deletion of organization {organization.name} failed because one or more resources within could not "
-            f"be deleted.\n\n{causes}",
+        raise organization_failed(
+            organization,
+            [f"Domain '{name}' is shared with other organizations. Unshare before deleting." for name in names],
         )
 
 

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from sqlalchemy import Row, select, update
 
 from cupola import errors
-from cupola.config import Settings
 from cupola.domain import access, audit, dashboard_clients, feature_flags, service_catalog_sync
 from cupola.errors import CloudError
 from cupola.roles import Actor
@@ -30,6 +29,7 @@ __all__ = [
     "gone",
     "in_progress",
     "remove",
+    "remove_all_of_space",
     "request_deletion",
     "request_update",
     "require_writable",
@@ -192,7 +192,7 @@ def _require_unused(tx: Tx, broker: Row[Any]) -> None:
         )
 
 
-def remove(tx: Tx, settings: Settings, actor: Actor, broker: Row[Any]) -> None:
+def remove(tx: Tx, actor: Actor, broker: Row[Any]) -> None:
     """Delete a broker with its plans, offerings and dashboard clients. Raises 422 while it has instances."""
     _require_unused(tx, broker)
     own = service_catalog_sync.broker_actor(broker)
@@ -200,9 +200,15 @@ def remove(tx: Tx, settings: Settings, actor: Actor, broker: Row[Any]) -> None:
     service_catalog_sync.remove_plans(tx, own, tx.all(select(service_plans).where(of_broker)))
     of_broker = service_offerings.c.service_broker_guid == broker.guid
     service_catalog_sync.remove_offerings(tx, own, tx.all(select(service_offerings).where(of_broker)))
-    dashboard_clients.remove_all_of(tx, settings, own, broker.guid)
+    dashboard_clients.remove_all_of(tx, own, broker.guid)
     rows.remove(tx, service_brokers, [broker.guid])
     _record(tx, "delete", actor, broker, None)
+
+
+def remove_all_of_space(tx: Tx, actor: Actor, space_guid: str) -> None:
+    """Delete the brokers of a space that is being deleted. Raises 422 while one has instances, wherever."""
+    for broker in tx.all(select(service_brokers).where(_columns.space_guid == space_guid)):
+        remove(tx, actor, broker)
 
 
 def _record(tx: Tx, verb: str, actor: Actor, broker: Row[Any], body: Mapping[str, Any] | None) -> None:

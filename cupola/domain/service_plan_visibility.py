@@ -14,7 +14,7 @@ from cupola.domain import access, audit, feature_flags, visibility
 from cupola.roles import Actor
 from cupola.store.database import Tx
 from cupola.store.orgs import organizations, spaces
-from cupola.store.service_brokers import service_offerings, service_plan_visibilities, service_plans
+from cupola.store.service_brokers import service_brokers, service_offerings, service_plan_visibilities, service_plans
 
 __all__ = [
     "change",
@@ -50,9 +50,14 @@ def plans(actor: Actor) -> ColumnElement[bool] | None:
 
 
 def offerings(actor: Actor) -> ColumnElement[bool] | None:
-    """The offerings of these plans."""
+    """The offerings of these plans, and those of brokers of the actor's spaces."""
     condition = plans(actor)
-    return None if condition is None else _with_plan(condition)
+    if condition is None:
+        return None
+    if not actor.guid:
+        return _with_plan(condition)
+    own = select(service_brokers.c.guid).where(service_brokers.c.space_guid.in_(visibility.spaces_with_role()))
+    return or_(_with_plan(condition), service_offerings.c.service_broker_guid.in_(own))
 
 
 def _with_plan(condition: ColumnElement[bool]) -> ColumnElement[bool]:
