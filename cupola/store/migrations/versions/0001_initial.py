@@ -120,6 +120,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_environment_variable_groups")),
     )
     op.create_table(
+        "external_groups",
+        sa.Column("group_guid", sa.String(length=255), nullable=False),
+        sa.Column("external_group", sa.String(length=255), nullable=False),
+        sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("group_guid", "external_group", "origin", name=op.f("pk_external_groups")),
+    )
+    op.create_table(
         "feature_flags",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
@@ -133,6 +141,7 @@ def upgrade() -> None:
         sa.Column("member_guid", sa.String(length=255), nullable=False),
         sa.Column("member_type", sa.String(length=8), nullable=False),
         sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.Column("by_provider", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("group_guid", "member_guid", name=op.f("pk_group_members")),
     )
@@ -155,6 +164,7 @@ def upgrade() -> None:
         sa.Column("password_change_required", sa.Boolean(), nullable=False),
         sa.Column("last_login_at", sa.BigInteger(), nullable=True),
         sa.Column("previous_login_at", sa.BigInteger(), nullable=True),
+        sa.Column("attributes", sa.Text(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -162,6 +172,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("guid", name=op.f("pk_identities")),
         sa.UniqueConstraint("username_key", "origin", name=op.f("uq_identities_username_key_origin")),
     )
+    op.create_index(op.f("ix_identities_external_id"), "identities", ["external_id"], unique=False)
     op.create_table(
         "identity_events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
