@@ -61,6 +61,11 @@ Line = tuple[bytes, bytes, bool]
 """Key of a header that the router reads, value, whether the line is passed on."""
 _ORDINARY: Line = (b"", b"", True)
 """Any other header."""
+_MANY_BYTES = 8192
+_MAX_HEADERS = 1000
+"""Headers of a message; only heads of more than `_MANY_BYTES` are counted."""
+_MAX_CONNECTION = 4096
+"""Bytes of a Connection header."""
 _SHORT_LIST = 256
 """Values of Connection, and status lines, that are remembered."""
 _connections: dict[bytes, tuple[frozenset[bytes], frozenset[bytes]]] = {}
@@ -117,6 +122,8 @@ class Reader:
         if self._judged:
             return
         self._judged = True
+        if len(head) > _MANY_BYTES and head.count(b"\n") > _MAX_HEADERS:
+            raise self._too_large()
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -333,6 +340,8 @@ def _sort(lines: list[bytes], known: _Lines) -> tuple[list[bytes], dict[bytes, b
 
 def _connection(value: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
     """The tokens of a Connection header, and those of them that name headers which end here (RFC 9110, 7.6.1)."""
+    if len(value) > _MAX_CONNECTION:
+        raise Malformed(400, "the Connection header is too long")
     tokens = frozenset(token.strip().lower() for token in value.split(b",")) - {b""}
     found = tokens, tokens - _OF_THE_CONNECTION
     if len(_connections) < _SHORT_LIST and len(value) < _SEEN_BYTES:

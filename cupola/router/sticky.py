@@ -3,6 +3,8 @@
 __all__ = ["VCAP_ID", "cookie_to_set", "wanted_instance"]
 
 VCAP_ID = b"__VCAP_ID__"
+_MAX_COOKIES = 64 * 1024
+"""Bytes of a Cookie header that are looked at."""
 _COPIED = frozenset({b"expires", b"secure", b"samesite", b"partitioned"})
 
 
@@ -10,7 +12,7 @@ def wanted_instance(cookies: bytes, names: frozenset[bytes]) -> str:
     """The instance that the request's cookies name, or empty. Both the session's and our own cookie must be there."""
     found = b""
     session = False
-    for pair in cookies.split(b";"):
+    for pair in cookies[:_MAX_COOKIES].split(b";"):
         name, _, value = pair.strip().partition(b"=")
         if name == VCAP_ID:
             found = found or value.strip(b'"')

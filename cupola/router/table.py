@@ -15,7 +15,10 @@ __all__ = ["Table", "host_name"]
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{0,5})?")
 _CACHED_HOSTS = 10_000
-"""Spellings of Host that are remembered between changes."""
+_CACHED_BYTES = 300
+"""Spellings of Host that are remembered between changes, and the longest of them."""
+_MAX_PATH = 128
+"""Characters of a route's path (behaviours.md, routes): no more of a request's is compared."""
 _log = logging.getLogger(__name__)
 
 Level = dict[str, Pool]
@@ -127,7 +130,8 @@ class Table:
     def _remember(self, value: bytes, found: list[Level] | Pool) -> list[Level] | Pool:
         if len(self._found) >= _CACHED_HOSTS:
             self._found.clear()
-        self._found[value] = found
+        if len(value) <= _CACHED_BYTES:
+            self._found[value] = found
         return found
 
 
@@ -142,10 +146,12 @@ def _names(host: str) -> Iterator[str]:
 
 def _by_path(levels: list[Level], target: bytes) -> Pool | None:
     """The route with the longest path, in whole segments, that has instances; else the longest. Wildcards come after."""
-    path = target.partition(b"?")[0].decode("latin-1").lower()
+    path = target[: _MAX_PATH + 1].partition(b"?")[0].decode("latin-1").lower()
+    # A segment that is cut is no segment of a route; the one before it may be.
+    whole = path.rpartition("/")[0] if len(path) > _MAX_PATH else path.rstrip("/")
     for level in levels:
         empty: Pool | None = None
-        rest = path.rstrip("/") if path != "*" else ""
+        rest = whole if path != "*" else ""
         while True:
             pool = level.get(rest)
             if pool is not None:

@@ -19,6 +19,7 @@ def test_hosts_wildcards_and_paths(play: Play) -> None:
             rig.route(apps["foobar"], host="a.example.org", path="/foo/bar"),
             rig.route(host="a.example.org", path="/foo/bar/none"),
             rig.route(apps["foo"], host="only.example.net", path="/foo"),
+            rig.route(apps["deep"], host="only.example.net", path="/" + "d" * 127),
         )
         wanted = {
             "a.example.org /": "exact",
@@ -35,11 +36,21 @@ def test_hosts_wildcards_and_paths(play: Play) -> None:
             "x.b.example.org /": "deep",
             "b.example.org /": "wild",
             "only.example.net /foo": "foo",
+            "only.example.net /foo" + "/x" * 30_000: "foo",
+            "only.example.net /" + "d" * 127 + "/x": "deep",
+            "only.example.net /" + "d" * 127 + "?x": "deep",
+            "only.example.net /" + "d" * 127: "deep",
         }
         for where, name in wanted.items():
             host, path = where.split(" ")
             assert (await rig.ask(f"GET {path}", host=host)).text == f"hello from {name}", where
-        for where in ("example.org /", "only.example.net /", "only.example.net /fo", "example.net /foo"):
+        for where in (
+            "example.org /",
+            "only.example.net /",
+            "only.example.net /fo",
+            "example.net /foo",
+            f"only.example.net /{'d' * 128}",
+        ):
             host, path = where.split(" ")
             assert (await rig.ask(f"GET {path}", host=host)).status == 404, where
 

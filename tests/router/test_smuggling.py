@@ -163,3 +163,16 @@ def test_a_head_over_the_limit(play: Play) -> None:
         assert small.status == 200
 
     play(scenario, max_header_bytes=10_000)
+
+
+def test_too_many_headers(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        app = await rig.app()
+        rig.routes(rig.route(app))
+        assert (await rig.ask("GET /", *["X: abcdefgh"] * 900)).status == 200
+        refused, rest = await rig.raw(GET + b"X: abcdefgh\r\n" * 1001 + b"\r\n")
+        assert (refused.status, refused["X-Cf-RouterError"], rest) == (431, "max-request-size-exceeded", b"")
+        refused, rest = await rig.raw(GET + b"Connection: " + b"a," * 5000 + b"\r\n\r\n")
+        assert (refused.status, rest) == (400, b"")
+
+    play(scenario)
