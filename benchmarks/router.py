@@ -2,11 +2,11 @@
 
     python -m benchmarks.router [seconds per measurement] [rounds]
 
-Needs haproxy, nginx and wrk (Debian's packages). Each proxy has one thread, 1000 host routes, kept-alive connections
-to the same instance (an nginx that answers from memory) and its access log on: HAProxy to a datagram socket that is
-read, nginx to a file with its buffer, ours to the spool and on to a controller that acknowledges. CPU is user and
-system time of the proxy's process for what wrk saw answered; the ratio is to HAProxy in the same round. The rounds go
-round the proxies, and the median of each is shown.
+Needs haproxy, nginx and wrk (Debian's packages). Each proxy has one thread, 1000 host routes and kept-alive connections
+to the same instance (an nginx that answers from memory), adds the same headers (X-Forwarded-*, request id, instance, B3)
+and writes the same fields to its access log: HAProxy to a datagram socket that is read, nginx to a file with its
+buffer, ours to the spool and on to a controller that acknowledges. CPU is user and system time of the proxy's process
+for what wrk saw answered. The rounds go round the proxies; the medians are shown, and their ratio to HAProxy's.
 """
 
 import asyncio
@@ -34,7 +34,8 @@ from cupola.logs.envelope import Batch
 from cupola.router.messages import Endpoint, Route, RouteTable
 
 HOSTS = 1000
-TAGS = dict.fromkeys(("app_id", "space_id", "organization_id", "process_id"), "0f2b8f0e-6a5c-4c39-9d2e-0d7d4f5b8a11")
+GUID = "0f2b8f0e-6a5c-4c39-9d2e-0d7d4f5b8a11"
+TAGS = dict.fromkeys(("app_id", "space_id", "organization_id", "process_id"), GUID)
 TAGS |= {"app_name": "dora", "space_name": "dev", "organization_name": "default", "process_type": "web"}
 
 
@@ -111,10 +112,13 @@ events {{ worker_connections 4096; }}
 http {{
   log_format rtr '$host - [$time_iso8601] "$request" $status $request_length $body_bytes_sent "$http_referer" '
     '"$http_user_agent" "$remote_addr:$remote_port" "$upstream_addr" x_forwarded_for:"$proxy_add_x_forwarded_for" '
-    'vcap_request_id:"$request_id" response_time:$request_time app_id:"$upstream_addr"';
+    'x_forwarded_proto:"$scheme" vcap_request_id:"$request_id" response_time:$request_time '
+    'gorouter_time:$upstream_connect_time app_id:"{GUID}" app_index:"0" instance_id:"{GUID}" x_cf_routererror:"-" '
+    'x_b3_traceid:"$request_id" x_b3_spanid:"$span" x_b3_parentspanid:"-" b3:"$request_id-$span"';
   access_log {directory}/nginx.log rtr buffer=64k flush=1s;
   keepalive_requests 100000000;
   map_hash_max_size 8192; map_hash_bucket_size 128;
+  map $request_id $span {{ "~^(?<first>.{{16}})" $first; }}
   map $host $pool {{ default ""; {names} }}
   upstream app {{ server 127.0.0.1:{target}; keepalive 128; keepalive_requests 100000000; }}
   server {{
@@ -126,6 +130,13 @@ http {{
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme;
       proxy_set_header X-Vcap-Request-Id $request_id;
+      proxy_set_header X-Request-Start $msec;
+      proxy_set_header X-CF-ApplicationID {GUID};
+      proxy_set_header X-CF-InstanceID {GUID};
+      proxy_set_header X-CF-InstanceIndex 0;
+      proxy_set_header X-B3-TraceId $request_id;
+      proxy_set_header X-B3-SpanId $span;
+      proxy_set_header b3 $request_id-$span;
       add_header X-Vcap-Request-Id $request_id;
       proxy_pass http://$pool;
     }}
@@ -155,12 +166,24 @@ frontend public
   option forwardfor
   unique-id-header X-Vcap-Request-Id
   http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Request-Start %[date(0,ms)]
+  http-request set-header X-CF-ApplicationID {GUID}
+  http-request set-header X-CF-InstanceID {GUID}
+  http-request set-header X-CF-InstanceIndex 0
+  http-request set-var(txn.trace) unique-id,regsub(-,,g)
+  http-request set-var(txn.span) var(txn.trace),bytes(0,16)
+  http-request set-header X-B3-TraceId %[var(txn.trace)]
+  http-request set-header X-B3-SpanId %[var(txn.span)]
+  http-request set-header b3 %[var(txn.trace)]-%[var(txn.span)]
   http-after-response set-header X-Vcap-Request-Id %[unique-id]
   capture request header Host len 64
   capture request header User-Agent len 128
   capture request header Referer len 128
   log global
-  log-format '%hr - [%Tl] "%HM %HU %HV" %ST %U %B "%ci:%cp" "%si:%sp" x_forwarded_for:"%ci" vcap_request_id:"%ID" response_time:%Ta app_id:"%b"'
+  log-format '%hr - [%Tl] "%HM %HU %HV" %ST %U %B "%ci:%cp" "%si:%sp" x_forwarded_for:"%ci" x_forwarded_proto:"http" \
+vcap_request_id:"%ID" response_time:%Ta gorouter_time:%Tw app_id:"{GUID}" app_index:"0" instance_id:"{GUID}" \
+x_cf_routererror:"-" x_b3_traceid:"%[var(txn.trace)]" x_b3_spanid:"%[var(txn.span)]" x_b3_parentspanid:"-" \
+b3:"%[var(txn.trace)]-%[var(txn.span)]"'
   use_backend %[req.hdr(host),field(1,:),lower,map_str({directory}/hosts.map,none)]
 backend app
   server one 127.0.0.1:{target}
@@ -186,10 +209,12 @@ def log_sink(path: Path) -> Iterator[str]:
 
     thread = threading.Thread(target=drain)
     thread.start()
-    yield str(path)
-    stop.set()
-    thread.join()
-    sink.close()
+    try:
+        yield str(path)
+    finally:
+        stop.set()
+        thread.join()
+        sink.close()
 
 
 class Controller:
@@ -318,8 +343,11 @@ async def run(seconds: float, rounds: int, directory: Path) -> None:
                 ports[2],
             ),
         }
-        for _pid, port in proxies.values():
-            await asyncio.wait_for(answers(port), 20)
+        for name, (_pid, port) in proxies.items():
+            try:
+                await asyncio.wait_for(answers(port), 20)
+            except TimeoutError:
+                raise SystemExit(f"{name} does not answer") from None
         for shape in SHAPES:
             await compare(shape, proxies, script, seconds, rounds)
         print(f"\n{controller.lines} access lines reached the controller; resident memory, MB:", end=" ")
@@ -340,13 +368,11 @@ async def compare(shape: Shape, proxies: dict[str, tuple[int, int]], script: Pat
         f"\n{shape.name:34} {'us/request':>10} {'user':>7} {'ratio':>6} {'requests/s':>11} {'p50 ms':>7} {'p99 ms':>7}"
     )
     for name, found in results.items():
-        ratio = statistics.median(
-            one.micros / other.micros for one, other in zip(found, results["HAProxy"], strict=True)
-        )
 
         def middle(field: str, found: list[Any] = found) -> float:
             return float(statistics.median(getattr(one, field) for one in found))
 
+        ratio = middle("micros") / statistics.median(one.micros for one in results["HAProxy"])
         print(
             f"{name:34} {middle('micros'):10.1f} {middle('user'):7.1f} {ratio:6.2f} {middle('rate'):11,.0f} "
             f"{middle('p50'):7.2f} {middle('p99'):7.2f}"
