@@ -13,6 +13,7 @@ from cupola.api.stacks import STACKS
 from cupola.domain import apps as rules
 from cupola.domain import audit, feature_flags, locks, visibility
 from cupola.domain.access import MANAGE_APPS, has_in_space
+from cupola.domain.deletion_lanes import lane_of
 from cupola.rest.message import Message, anything, metadata, nested, object_, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Reply, create, delete, list_, present, show, update
 from cupola.rest.present import Links, LinkTemplate, Metadata, common, metadata_of
@@ -206,7 +207,7 @@ def update_app(call: Call[Row[Any], Update]) -> Row[Any]:
 def delete_app(call: Call[Row[Any], None]) -> Accepted:
     """Delete an app and everything that belongs to it; its routes stay."""
     locks.require_app_unlocked(call.tx, call.row)
-    return Accepted(_job(call, "app.delete"))
+    return Accepted(_job(call, "app.delete", lane_of(call.tx, "app.delete", call.row.guid)))
 
 
 def clear_cache(call: Call[Row[Any], None]) -> Accepted:
@@ -214,12 +215,13 @@ def clear_cache(call: Call[Row[Any], None]) -> Accepted:
     return Accepted(_job(call, "app.clear_buildpack_cache"))
 
 
-def _job(call: Call[Row[Any], Any], operation: str) -> str:
+def _job(call: Call[Row[Any], Any], operation: str, lane: str = "default") -> str:
     return jobs.enqueue(
         call.tx,
         operation,
-        {"guid": call.row.guid},
+        {"guid": call.row.guid, "request_id": call.request_id},
         actor=call.actor,
+        lane=lane,
         resource_guid=call.row.guid,
         resource_type="apps",
     )

@@ -11,6 +11,7 @@ from cupola.api.relationships import show_many
 from cupola.domain import access as rules_of_access
 from cupola.domain import domains as rules
 from cupola.domain import visibility
+from cupola.domain.deletion_lanes import lane_of
 from cupola.domain.routes import protocol_of
 from cupola.domain.security_groups import NOT_ENFORCED
 from cupola.rest import listing
@@ -235,8 +236,9 @@ def delete_domain(call: Call[Row[Any], None]) -> Accepted:
     guid = jobs.enqueue(
         call.tx,
         "domain.delete",
-        {"guid": call.row.guid},
+        {"guid": call.row.guid, "request_id": call.request_id},
         actor=call.actor,
+        lane=lane_of(call.tx, "domain.delete", call.row.guid),
         resource_guid=call.row.guid,
         resource_type="domains",
     )

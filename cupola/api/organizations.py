@@ -8,6 +8,7 @@ from cupola.api import access
 from cupola.domain import access as rules_of_access
 from cupola.domain import locks, visibility
 from cupola.domain import organizations as rules
+from cupola.domain.deletion_lanes import lane_of
 from cupola.rest.message import Message, boolean, metadata, string
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of, to_one
@@ -105,8 +106,9 @@ def delete_organization(call: Call[Row[Any], None]) -> Accepted:
         jobs.enqueue(
             call.tx,
             "organization.delete",
-            {"guid": call.row.guid},
+            {"guid": call.row.guid, "request_id": call.request_id},
             actor=call.actor,
+            lane=lane_of(call.tx, "organization.delete", call.row.guid),
             resource_guid=call.row.guid,
             resource_type="organizations",
         )

@@ -16,6 +16,7 @@ from cupola.domain import destinations as destination_rules
 from cupola.domain import feature_flags, route_options, visibility
 from cupola.domain import route_sharing as sharing
 from cupola.domain import routes as rules
+from cupola.domain.deletion_lanes import lane_of
 from cupola.rest.message import Message, anything, integer, metadata, nested, string, to_one
 from cupola.rest.operation import (
     Accepted,
@@ -306,8 +307,9 @@ def delete_route(call: Call[Row[Any], None]) -> Accepted:
     guid = jobs.enqueue(
         call.tx,
         "route.delete",
-        {"guid": call.row.guid},
+        {"guid": call.row.guid, "request_id": call.request_id},
         actor=call.actor,
+        lane=lane_of(call.tx, "route.delete", call.row.guid),
         resource_guid=call.row.guid,
         resource_type="routes",
     )

@@ -9,6 +9,7 @@ from cupola.api import access
 from cupola.api.organizations import ORGANIZATIONS, printable
 from cupola.domain import locks, visibility
 from cupola.domain import spaces as rules
+from cupola.domain.deletion_lanes import lane_of
 from cupola.rest.message import Message, boolean, metadata, nested, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, create, delete, list_, present, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
@@ -120,8 +121,9 @@ def delete_space(call: Call[Row[Any], None]) -> Accepted:
     guid = jobs.enqueue(
         call.tx,
         "space.delete",
-        {"guid": call.row.guid},
+        {"guid": call.row.guid, "request_id": call.request_id},
         actor=call.actor,
+        lane=lane_of(call.tx, "space.delete", call.row.guid),
         resource_guid=call.row.guid,
         resource_type="spaces",
     )

@@ -36,6 +36,7 @@ from cupola.domain import service_instance_sharing as sharing
 from cupola.domain import service_instance_updates as updates
 from cupola.errors import CloudError
 from cupola.jobs.outside import Done, Job, Outcome, Outside, OutsideJob, Poll
+from cupola.roles import Actor
 from cupola.store import rows, sealed
 from cupola.store.database import Tx
 from cupola.store.service_instances import service_instances as table
@@ -185,20 +186,22 @@ class InstanceJobs:
             return Done()
         if job.payload.get("accepted"):
             return await self._poll_deprovision(job, facts)
-        answer = await self.remove(job, facts)
+        answer = await self.remove(job, facts, job.payload)
         if answer.state == "in progress":
             job.payload["accepted"] = True
             await job.write(lambda tx: self._started(tx, job, "delete", answer))
             return await self._poll_deprovision(job, facts)
-        return Done(lambda tx: _deprovisioned(tx, job))
+        return Done(lambda tx: _deprovisioned(tx, job.actor, job.payload["guid"]))
 
-    async def remove(self, job: OutsideJob, facts: Facts) -> Operated:
-        """Remove an instance with all that is its own; its row is still there. Raises NotDone, CloudError."""
-        name = facts.instance.name
-        if not job.payload.get("begun"):
-            job.payload["before"] = last_operations.kept(facts.instance)
-            job.payload["begun"] = True
-            await job.write(lambda tx: _begin_deletion(tx, job))
+    async def remove(self, job: OutsideJob, facts: Facts, memo: dict[str, Any]) -> Operated:
+        """Have the broker remove an instance and all that is its own; its row is still there. Raises NotDone.
+
+        `memo` is the part of the payload that is about this instance.
+        """
+        if not memo.get("begun"):
+            memo["before"] = last_operations.kept(facts.instance)
+            memo["begun"] = True
+            await job.write(lambda tx: _begin_deletion(tx, facts.instance.guid))
         caller = Caller.of_job(job)
         causes = await unbinding.remove_all(
             job,
@@ -215,9 +218,38 @@ class InstanceJobs:
             return await self._client.deprovision(facts.broker, caller, facts.instance.guid, facts.ids)
         except BrokerError as error:
             if error.kind == "ConcurrencyError":
-                busy = service_errors.busy(name)
+                busy = service_errors.busy(facts.instance.name)
                 raise NotDone(busy, busy.detail) from error
-            raise not_done("delete", f"Service instance {name}: {error.text}") from error
+            raise not_done("delete", f"Service instance {facts.instance.name}: {error.text}") from error
+
+    async def remove_within(self, job: OutsideJob, facts: Facts, memo: dict[str, Any]) -> str | None:
+        """Remove an instance because its space goes; why it is still there, or None."""
+        guid = facts.instance.guid
+        try:
+            answer = await self.remove(job, facts, memo)
+        except NotDone as error:
+            problem = error
+            await job.write(lambda tx: self.removal_failed(tx, guid, memo, problem))
+            return error.description
+        if answer.state == "in progress":
+            return await job.write(lambda tx: self._hand_over(tx, job, facts, memo, answer))
+        await job.write(lambda tx: _deprovisioned(tx, job.actor, guid))
+        return None
+
+    def _hand_over(self, tx: Tx, job: Job, facts: Facts, memo: dict[str, Any], answer: Operated) -> str:
+        """A job of its own asks the broker from now on."""
+        memo.clear()
+        instance = rows.by_guid(tx, table, facts.instance.guid)
+        if instance is not None:
+            values = {"broker_operation": sealed.seal(tx, table.c.broker_operation, answer.operation)}
+            changed = rows.change(tx, table, instance, values)
+            service_events.of_instance(tx, "start_delete", job.actor, changed, {"request": {}})
+            more = {"begun": True, "accepted": True}
+            request_id = str(job.payload.get("request_id", ""))
+            service_instances.enqueue(
+                tx, "service_instance.delete", job.actor, changed, facts.offer, request_id, more=more
+            )
+        return service_errors.busy(facts.instance.name).detail
 
     async def _poll_deprovision(self, job: OutsideJob, facts: Facts) -> Outcome:
         found = await self._ask(job, facts, facts.ids, deleting=True)
@@ -225,16 +257,20 @@ class InstanceJobs:
             return self._again(job, facts, "deprovision", "delete", found)
         if found.state == "failed":
             raise not_done("delete", found.description or "")
-        return Done(lambda tx: _deprovisioned(tx, job))
+        return Done(lambda tx: _deprovisioned(tx, job.actor, job.payload["guid"]))
 
     def deprovision_failed(self, tx: Tx, job: Job, error: CloudError) -> None:
+        """The instance stays."""
+        self.removal_failed(tx, job.payload["guid"], job.payload, error)
+
+    def removal_failed(self, tx: Tx, guid: str, memo: dict[str, Any], error: CloudError) -> None:
         """The instance stays; a creation that was under way goes on."""
-        instance = rows.by_guid(tx, table, job.payload["guid"])
+        instance = rows.by_guid(tx, table, guid)
         if instance is None or instance.operation_type != "delete" or _keeps(error):
             return
-        before = job.payload.get("before") or {}
+        before = memo.get("before") or {}
         values = last_operations.ended(tx, "delete", "failed", _description(error))
-        if before.get("operation_state") == "in progress" and not job.payload.get("accepted"):
+        if before.get("operation_state") == "in progress" and not memo.get("accepted"):
             values = before
         rows.change(tx, table, instance, values)
 
@@ -404,16 +440,18 @@ def _updated(
     service_events.of_instance(tx, "update", job.actor, changed, {"request": body})
 
 
-def _begin_deletion(tx: Tx, job: Job) -> None:
-    instance = _instance(tx, job)
+def _begin_deletion(tx: Tx, guid: str) -> None:
+    instance = rows.by_guid(tx, table, guid)
+    if instance is None:
+        return
     if service_instances.is_blocked(instance):
         busy = service_errors.busy(instance.name)
         raise NotDone(busy, busy.detail, keeps=True)
     rows.change(tx, table, instance, last_operations.begun(tx, "delete"))
 
 
-def _deprovisioned(tx: Tx, job: Job) -> None:
-    instance = rows.by_guid(tx, table, job.payload["guid"])
+def _deprovisioned(tx: Tx, actor: Actor, guid: str) -> None:
+    instance = rows.by_guid(tx, table, guid)
     if instance is not None:
         service_instances.remove(tx, instance)
-        service_events.of_instance(tx, "delete", job.actor, instance, {"request": {}})
+        service_events.of_instance(tx, "delete", actor, instance, {"request": {}})

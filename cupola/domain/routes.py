@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, select, union_all
 
 from cupola import errors
 from cupola.config import Settings
@@ -17,6 +17,7 @@ from cupola.store.database import Tx
 from cupola.store.orgs import organizations, spaces
 from cupola.store.route_policies import route_policies
 from cupola.store.routes import destinations, domains, route_shares, routes
+from cupola.store.service_bindings import service_route_bindings
 
 __all__ = [
     "create",
@@ -219,9 +220,9 @@ def delete_routes(tx: Tx, actor: Actor, guids: Sequence[str]) -> None:
 
 
 def unmapped(tx: Tx, space_guid: str) -> list[str]:
-    """Guids of a space's routes without destinations."""
-    mapped = select(destinations.c.route_guid)
-    return tx.scalars(select(routes.c.guid).where(routes.c.space_guid == space_guid, routes.c.guid.not_in(mapped)))
+    """Guids of a space's routes without destinations and without a service."""
+    used = union_all(select(destinations.c.route_guid), select(service_route_bindings.c.route_guid))
+    return tx.scalars(select(routes.c.guid).where(routes.c.space_guid == space_guid, routes.c.guid.not_in(used)))
 
 
 def require_usable(tx: Tx, actor: Actor, space_guid: str) -> Row[Any]:

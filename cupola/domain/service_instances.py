@@ -205,9 +205,10 @@ def enqueue(
     offer: Row[Any],
     request_id: str,
     body: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """Enqueue a job of an instance that calls its broker; gives the job's guid."""
-    payload: dict[str, Any] = {"guid": instance.guid, "request_id": request_id}
+    """Enqueue a job of an instance that calls its broker; gives the job's guid. `more` goes into its payload."""
+    payload: dict[str, Any] = {"guid": instance.guid, "request_id": request_id, **(more or {})}
     if body is not None:
         payload["request"] = seal_request(tx, body)
     return jobs.enqueue(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, Table
 
-from cupola.brokers import backup_jobs, binding_jobs, instance_jobs, orphan_jobs, synchronize
+from cupola.brokers import backup_jobs, binding_jobs, cascades, instance_jobs, orphan_jobs, synchronize
 from cupola.brokers.client import BrokerClient
 from cupola.config import Settings
 from cupola.domain import (
@@ -16,7 +16,6 @@ from cupola.domain import (
     organization_quotas,
     packages,
     roles,
-    routes,
     security_groups,
     space_quotas,
 )
@@ -27,13 +26,11 @@ from cupola.store import rows
 from cupola.store.apps import apps
 from cupola.store.database import Tx
 from cupola.store.orgs import organization_quotas as organization_quotas_table
-from cupola.store.orgs import organizations, spaces, users
 from cupola.store.orgs import roles as roles_table
 from cupola.store.orgs import space_quotas as space_quotas_table
+from cupola.store.orgs import spaces, users
 from cupola.store.platform import buildpacks as buildpacks_table
 from cupola.store.platform import security_groups as security_groups_table
-from cupola.store.routes import domains
-from cupola.store.routes import routes as routes_table
 from cupola.store.staging import droplets as droplets_table
 from cupola.store.staging import packages as packages_table
 
@@ -49,14 +46,6 @@ def _of_row(table: Table, verb: Callable[[Tx, Actor, Row[Any]], None]) -> Handle
             verb(tx, job.actor, row)
 
     return handle
-
-
-def _delete_route(tx: Tx, actor: Actor, route: Row[Any]) -> None:
-    routes.delete_routes(tx, actor, [route.guid])
-
-
-def _delete_unmapped(tx: Tx, actor: Actor, space: Row[Any]) -> None:
-    routes.delete_routes(tx, actor, routes.unmapped(tx, space.guid))
 
 
 def _clear_app_cache(tx: Tx, actor: Actor, app: Row[Any]) -> None:
@@ -93,20 +82,14 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
     return {
         "admin.clear_buildpack_cache": _clear_all_caches,
         "app.apply_manifest": partial(_apply_app_manifest, settings),
-        "app.delete": _of_row(apps, deletion.delete_app),
         "app.clear_buildpack_cache": _of_row(apps, _clear_app_cache),
         "buildpack.delete": _of_row(buildpacks_table, buildpacks.delete),
-        "domain.delete": _of_row(domains, deletion.delete_domain),
         "droplet.delete": _of_row(droplets_table, droplets.delete),
-        "organization.delete": _of_row(organizations, deletion.delete_organization),
         "organization_quota.delete": _of_row(organization_quotas_table, organization_quotas.delete),
         "package.delete": _of_row(packages_table, packages.delete),
         "role.delete": _of_row(roles_table, roles.delete),
-        "route.delete": _of_row(routes_table, _delete_route),
         "security_group.delete": _of_row(security_groups_table, security_groups.remove),
         "space.apply_manifest": partial(_apply_manifest, settings),
-        "space.delete": _of_row(spaces, deletion.delete_space),
-        "space.delete_unmapped_routes": _of_row(spaces, _delete_unmapped),
         "space_quota.delete": _of_row(space_quotas_table, space_quotas.delete),
         "user.delete": _of_row(users, deletion.delete_user),
         **synchronize.handlers(settings, brokers),
@@ -114,4 +97,5 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
         **binding_jobs.handlers(settings, brokers),
         **backup_jobs.handlers(settings, brokers),
         **orphan_jobs.handlers(brokers),
+        **cascades.handlers(settings, brokers),
     }
