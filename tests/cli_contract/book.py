@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 CALL_KEYS = {
     "json", "yaml", "form", "parts", "auth", "headers", "answers", "is", "matches", "includes", "keep", "until", "unless",
-    "needs",
+    "needs", "increasing",
 }  # fmt: skip
 COMMAND_KEYS = {"given", "after", "fresh", "prepare", "calls", "see", "restore", "needs"}
 

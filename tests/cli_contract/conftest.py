@@ -1,10 +1,12 @@
 """One real platform for all commands, and the data."""
 
 import json
+import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.cli_contract import broker
 from tests.cli_contract.bodies import resources
 from tests.cli_contract.book import HERE, Book, read
 from tests.cli_contract.replay import Replayer
@@ -35,7 +37,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def replayer(book: Book, platform: Platform) -> Iterator[Replayer]:
+def broker_url() -> Iterator[str]:
+    with broker.broker() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def replayer(book: Book, platform: Platform, broker_url: str) -> Iterator[Replayer]:
     secrets = json.loads((platform.data_dir / "keys" / "clients.json").read_text())
     base = {
         "api": platform.url,
@@ -43,8 +51,16 @@ def replayer(book: Book, platform: Platform) -> Iterator[Replayer]:
         "password": platform.password,
         "client": "admin",
         "client secret": secrets["admin"],
+        "broker url": broker_url,
+        "broker username": broker.USERNAME,
+        "broker password": broker.PASSWORD,
         "directory": "/home/dev/app",
         "app files": resources(HERE / "app"),
+        "many files": [
+            {"path": f"{n}", "mode": "644", "checksum": {"value": f"{n:040x}"}, "size_in_bytes": n}
+            for n in range(1, 5001)
+        ],
+        "many guids": [str(uuid.UUID(int=n)) for n in range(200)],
     }
     replayer = Replayer(book, platform.port, base)
     yield replayer

@@ -128,6 +128,7 @@ class Replayer:
             problems = [f"{answer.status} instead of {call.status}"]
         else:
             problems = list(traps(answer, target)) or list(self._shape_problems(call, answer))
+            problems += [] if problems else self._order_problems(call, answer)
         if problems:
             lines = "\n  ".join(problems)
             raise Broken(f"{name}: {call.method} {url}\n  {lines}\n  sent: {body!r:.2000}\n  answered: {answer}")
@@ -151,6 +152,12 @@ class Replayer:
             else:
                 value = answer.document["included"][included]
                 yield from self._book.shapes.problems(value, f"list of {shape}", f"included.{included}")
+
+    def _order_problems(self, call: Call, answer: Answer) -> Iterator[str]:
+        if "increasing" in call.spec:
+            found = [int(one) for one in _found(answer, call.spec["increasing"]) or []]
+            if sorted(set(found)) != found:
+                yield f"{call.spec['increasing']} does not increase"
 
     def _final(self, name: str, call: Call, answer: Answer, values: Values) -> None:
         """What holds for the last answer of a call, when there are several."""
