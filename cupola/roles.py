@@ -16,6 +16,7 @@ SPACE_ROLES = ("space_auditor", "space_manager", "space_developer", "space_suppo
 ADMIN = "cloud_controller.admin"
 ADMIN_READ_ONLY = "cloud_controller.admin_read_only"
 GLOBAL_AUDITOR = "cloud_controller.global_auditor"
+SERVICE_ADMIN = "cloud_controller.service_admin"
 READ = "cloud_controller.read"
 WRITE = "cloud_controller.write"
 
@@ -40,6 +41,11 @@ class Actor:
     def is_admin(self) -> bool:
         """Reads and writes everything."""
         return ADMIN in self.scopes
+
+    @property
+    def is_service_admin(self) -> bool:
+        """Defines plans of all offerings; admins do so, too."""
+        return self.is_admin or SERVICE_ADMIN in self.scopes
 
     @property
     def reads_everything(self) -> bool:

@@ -48,7 +48,7 @@ def actor(call: StreamCall) -> Actor:
 
 def caller(call: StreamCall) -> Caller:
     """Whom the broker is told about."""
-    return Caller.of(actor(call), call.request.headers.get("x-vcap-request-id", ""))
+    return Caller.of(actor(call), call.request_id)
 
 
 def target(call: StreamCall, tx: Tx, resource: Resource) -> Row[Any]:

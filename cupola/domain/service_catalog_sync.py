@@ -26,7 +26,7 @@ from cupola.store.service_brokers import (
 )
 from cupola.store.service_instances import service_instances
 
-__all__ = ["broker_actor", "invalid", "remove_offerings", "remove_plans", "require_storable", "synchronize"]
+__all__ = ["broker_actor", "failed", "invalid", "remove_offerings", "remove_plans", "require_storable", "synchronize"]
 
 _MISSING = (
     "Warning: Service plans are missing from the broker's catalog ({url}/v2/catalog) but can not be removed from Cloud "
@@ -45,6 +45,12 @@ def invalid(report: Report) -> CloudError:
     """The error of a job whose catalog cannot be used."""
     detail = f"Service broker catalog is invalid: \n{report.text}"
     return CloudError(270012, "CF-ServiceBrokerCatalogInvalid", 502, detail)
+
+
+def failed(why: str) -> CloudError:
+    """The error where a catalog is not what it should have become."""
+    text = "Encountered an error while attempting to sync cloud controller with the service broker's catalog"
+    return CloudError(270022, "CF-ServiceBrokerSyncFailed", 502, f"{text}: {why}")
 
 
 def require_storable(tx: Tx, broker_guid: str, catalog: Catalog) -> None:

@@ -216,7 +216,8 @@ class App:
         assert operation.stream is not None
         actor = await self._in_thread(lambda: self._actor(operation, headers))
         actor_guid.append(actor.guid)
-        call = StreamCall(Request(scope, receive, send), operation, actor, path, self._services, self._in_thread)
+        request = Request(scope, receive, send)
+        call = StreamCall(request, operation, actor, path, self._services, self._in_thread, request_id)
         response = await operation.stream(call)
         response.headers["X-VCAP-Request-ID"] = request_id
         response.headers["X-USER-GUID"] = actor.guid

@@ -203,7 +203,9 @@ class StreamCall:
         path: Mapping[str, str],
         services: Services,
         work: Callable[[Callable[[], Any]], Awaitable[Any]],
+        request_id: str = "",
     ) -> None:
+        self.request_id = request_id
         self.request = request
         self.operation = operation
         self.actor = actor
