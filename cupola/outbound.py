@@ -34,8 +34,7 @@ class Policy:
 
         Raises Refused when there are addresses but none of them is allowed, OSError when the name has none.
         """
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = _addresses(host, port)
         if self.anywhere or names(self.allow, host, port):
             return addresses
         permitted = [address for address in addresses if names(self.allow, address, port) or is_public(address)]
@@ -44,6 +43,17 @@ class Policy:
                 f"{host} is at {addresses[0]}, which is no public address: an operator can add {host} to outbound.allow"
             )
         return permitted
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        # Names below localhost mean this machine (RFC 6761), which not every resolver knows; our own routes have them.
+        if host.lower().rstrip(".").endswith(".localhost"):
+            return ["127.0.0.1"]
+        raise
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def names(allow: Sequence[str], host: str, port: int | None) -> bool:

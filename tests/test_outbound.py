@@ -55,3 +55,10 @@ def test_others_reach_only_what_is_public_or_named() -> None:
 )  # fmt: skip
 def test_how_hosts_are_named(entry: str, host: str, port: int | None, named: bool) -> None:
     assert names([entry], host, port) is named
+
+
+def test_names_below_localhost_are_this_machine() -> None:
+    """Also where the machine's resolver does not know them."""
+    assert set(Policy(anywhere=True).resolve("sample.apps.localhost", 80)) <= {"127.0.0.1", "::1"}
+    with pytest.raises(Refused):
+        Policy().resolve("sample.apps.localhost", 80)
