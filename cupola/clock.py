@@ -6,6 +6,7 @@ as integers: microseconds since 1970, so that the order of rows made within a se
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 __all__ = ["format_api", "micros", "nanos", "parse_api", "seconds"]
 
@@ -27,7 +28,13 @@ def seconds() -> float:
 
 def format_api(value: int) -> str:
     """Microseconds since 1970 as the API writes them: `2026-11-24T10:00:00Z`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value // 1_000_000))
+    return _written(value // 1_000_000)
+
+
+@lru_cache(maxsize=1 << 14)
+def _written(second: int) -> str:
+    # Two for each row of a list, and many rows are of the same second.
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def parse_api(text: str) -> int:

@@ -100,9 +100,9 @@ def _organizations(world: World, page: Sequence[Row[Any]]) -> dict[str, list[str
     if world.actor is not None and not world.actor.reads_everything:
         statement = statement.where(organizations.c.guid.in_(visibility.readable_orgs()))
         values["actor"] = world.actor.guid
-    found: dict[str, list[str]] = {}
-    for row in world.tx.all(statement, values):
-        found.setdefault(row.quota_guid, []).append(row.guid)
+    found: dict[str, list[str]] = {row.guid: [] for row in page}
+    for quota, organization in world.tx.all(statement, values):
+        found[quota].append(organization)
     return found
 
 

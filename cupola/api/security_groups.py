@@ -100,17 +100,22 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
 def _their_spaces(world: World, page: Sequence[Row[Any]]) -> dict[str, dict[str, list[str]]]:
     """Group guid to phase to spaces, as far as the caller may see them."""
     bound = security_group_spaces.c
-    statement = select(security_group_spaces).where(bound.security_group_guid.in_([row.guid for row in page]))
+    statement = select(bound.security_group_guid, bound.phase, bound.space_guid).where(
+        bound.security_group_guid.in_([row.guid for row in page])
+    )
     values = {}
     if world.actor is not None and not world.actor.reads_everything:
         statement = statement.where(bound.space_guid.in_(visibility.readable_spaces()))
         values["actor"] = world.actor.guid
     # A list for one space shows that space alone.
     only = getattr(page[0], "only_space", None)
-    found: dict[str, dict[str, list[str]]] = {}
-    for binding in world.tx.all(statement.order_by(bound.space_guid), values):
-        if only in {None, binding.space_guid}:
-            found.setdefault(binding.security_group_guid, {}).setdefault(binding.phase, []).append(binding.space_guid)
+    found: dict[str, dict[str, list[str]]] = {row.guid: {} for row in page}
+    for group, phase, space in world.tx.all(statement, values):
+        if only is None or only == space:
+            found[group].setdefault(phase, []).append(space)
+    for phases in found.values():
+        for guids in phases.values():
+            guids.sort()
     return found
 
 

@@ -98,9 +98,9 @@ def _spaces(world: World, page: Sequence[Row[Any]]) -> dict[str, list[str]]:
     if world.actor is not None and not world.actor.reads_everything:
         statement = statement.where(spaces.c.guid.in_(visibility.readable_spaces()))
         values["actor"] = world.actor.guid
-    found: dict[str, list[str]] = {}
-    for row in world.tx.all(statement, values):
-        found.setdefault(row.quota_guid, []).append(row.guid)
+    found: dict[str, list[str]] = {row.guid: [] for row in page}
+    for quota, space in world.tx.all(statement, values):
+        found[quota].append(space)
     return found
 
 
