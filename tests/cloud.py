@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import insert
-from starlette.testclient import TestClient
 
 from cupola import errors
 from cupola.api.table import OPERATIONS
@@ -26,6 +25,7 @@ from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.database import Database
 from cupola.store.orgs import roles, users
+from tests.direct import Direct
 
 __all__ = ["Client", "Cloud", "authenticate", "open_cloud"]
 
@@ -44,7 +44,7 @@ def authenticate(header: str | None) -> Actor:
 class Client:
     """Requests as one actor. `ok` decodes the JSON of an answer and fails for an unexpected status."""
 
-    def __init__(self, http: TestClient, actor: Actor | None) -> None:
+    def __init__(self, http: Direct, actor: Actor | None) -> None:
         self.actor = actor
         self._http = http
         self._headers: dict[str, str] = {}
@@ -90,7 +90,7 @@ class Client:
 class Cloud:
     """A platform's API on an empty database with its first-start defaults."""
 
-    def __init__(self, settings: Settings, database: Database, http: TestClient, services: Services) -> None:
+    def __init__(self, settings: Settings, database: Database, http: Direct, services: Services) -> None:
         self.settings = settings
         self.database = database
         self.services = services
@@ -165,5 +165,5 @@ def open_cloud(database: Database, directory: Path) -> Iterator[Cloud]:
         extra={"paths": frozenset(operation.path for operation in OPERATIONS)},
     )
     app = App(OPERATIONS, services)
-    with TestClient(app, base_url=settings.api_url, raise_server_exceptions=False) as http:
+    with Direct(app, settings.api_url) as http:
         yield Cloud(settings, database, http, services)

@@ -29,9 +29,11 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def sqlite_prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     """Gives out fresh SQLite databases."""
-    return Sqlite(tmp_path_factory.mktemp("sqlite"))
+    prepared = Sqlite(tmp_path_factory.mktemp("sqlite"))
+    yield prepared
+    prepared.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ The fixtures are in tests/conftest.py: `fresh_database` runs its test on SQLite 
 """
 
 import base64
-import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -37,52 +36,90 @@ class PlainVault:
 
 
 class Prepared(Protocol):
-    """A place that gives out fresh databases, one at a time."""
+    """A place that gives out fresh databases."""
 
     def fresh(self, directory: Path, threads: int = 2) -> Database:
-        """A database as after a first start. The caller closes it; `directory` is the test's own."""
+        """A database as after a first start. The caller closes it, and so gives it back; `directory` is the test's own.
+
+        What is given back is brought to its first state and given out again: a new engine would have to compile every
+        statement anew, which costs more than most tests.
+        """
 
     def keep(self, database: Database) -> Callable[[], None]:
         """Remember what is in a fresh database; gives what brings back exactly that, while nobody uses it."""
 
 
+class _Lent(Database):
+    """A database that is given out again and again."""
+
+    free = True
+
+    def lend(self) -> Database:
+        """Give it out; nothing of the last borrower is left but its compiled statements."""
+        self.free = False
+        self.bells = Bells()
+        return self
+
+    def close(self) -> None:
+        self.free = True
+
+    def end(self) -> None:
+        """Really close it."""
+        super().close()
+
+
 class Sqlite:
-    """Each fresh database is a copy of a file."""
+    """Files; those that were given back are filled again with what a first start puts in."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = directory / "template.db"
-        database = Database("", self._file, PlainVault(), Bells())
-        _fill(database, directory)
+        self._directory = directory
+        self._lent: list[_Lent] = []
+        file = directory / "first.db"
+        _fill(Database("", file, PlainVault(), Bells()), directory)
+        self._first = _copy(file)
 
     def fresh(self, directory: Path, threads: int = 2) -> Database:
-        file = directory / "cupola.db"
-        shutil.copy(self._file, file)
-        database = Database("", file, PlainVault(), Bells(), threads=threads)
-        # A test's database need not survive a power failure.
-        for engine in (database.engine, database.reader):
-            event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-        return database
+        database = next((one for one in self._lent if one.free), None)
+        if database is None:
+            database = _Lent("", self._directory / f"{len(self._lent)}.db", PlainVault(), Bells(), threads=4)
+            self._lent.append(database)
+            # A test's database need not survive a power failure.
+            for engine in (database.engine, database.reader):
+                event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        _paste(self._first, database)
+        return database.lend()
 
     def keep(self, database: Database) -> Callable[[], None]:
-        kept = sqlite3.connect(":memory:", check_same_thread=False)
-        with closing(sqlite3.connect(str(database.url.database))) as file:
-            file.backup(kept)
+        kept = _copy(Path(database.url.database or ""))
+        return lambda: _paste(kept, database)
 
-        def restore() -> None:
-            with closing(sqlite3.connect(str(database.url.database))) as file:
-                kept.backup(file)
+    def close(self) -> None:
+        """Close all connections."""
+        for database in self._lent:
+            database.end()
 
-        return restore
+
+def _copy(file: Path) -> sqlite3.Connection:
+    """All that is in a file, in memory."""
+    kept = sqlite3.connect(":memory:", check_same_thread=False)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.backup(kept)
+    return kept
+
+
+def _paste(kept: sqlite3.Connection, database: Database) -> None:
+    with closing(sqlite3.connect(database.url.database or "")) as connection:
+        kept.backup(connection)
 
 
 class Postgres:
-    """One database, emptied and filled again with what a first start puts in: quicker than to make a new one."""
+    """One database, emptied and filled again with what a first start puts in."""
 
     def __init__(self, server: str, directory: Path) -> None:
         self._url = create_database(server)
-        database = Database(self._url, directory / "unused", PlainVault(), Bells())
-        _fill(database, directory)
-        self._engine = create_engine(database.url, isolation_level="AUTOCOMMIT")
+        self._lent = _Lent(self._url, directory / "unused", PlainVault(), Bells(), threads=4)
+        _fill(self._lent, directory)
+        self._engine = create_engine(self._lent.url, isolation_level="AUTOCOMMIT")
         self._again = self._script("first_start")
 
     def _script(self, schema: str) -> str:
@@ -100,21 +137,21 @@ class Postgres:
         return "; ".join([*script, "SET session_replication_role = DEFAULT"])
 
     def fresh(self, directory: Path, threads: int = 2) -> Database:
+        assert self._lent.free, "there is one PostgreSQL database here, and somebody has it"
+        self._run(self._again)
+        return self._lent.lend()
+
+    def _run(self, script: str) -> None:
         with self._engine.connect() as connection:
-            connection.exec_driver_sql(self._again)
-        return Database(self._url, directory / "unused", PlainVault(), Bells(), threads=threads)
+            connection.exec_driver_sql(script)
 
     def keep(self, database: Database) -> Callable[[], None]:
         script = self._script("kept")
-
-        def restore() -> None:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql(script)
-
-        return restore
+        return lambda: self._run(script)
 
     def close(self) -> None:
         """Drop the database."""
+        self._lent.end()
         self._engine.dispose()
         drop_database(self._url)
 

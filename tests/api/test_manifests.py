@@ -147,7 +147,7 @@ def test_a_manifest_of_one_app_is_applied_to_it(cloud: Cloud) -> None:
     finish(cloud)
     job = cloud.admin.ok("GET", answer.headers["Location"].removeprefix(cloud.settings.api_url))
     assert (job["operation"], job["state"]) == ("app.apply_manifest", "COMPLETE")
-    assert job["links"]["apps"]["href"].endswith(app)
+    assert job["links"]["app"]["href"].endswith(app)
     assert cloud.admin.ok("GET", f"/v3/apps/{app}/environment_variables")["var"] == {"A": "1"}
     for wrong in ([{"name": "other"}], [{"name": "shop"}, {"name": "other"}]):
         (error,) = send({"applications": wrong}).json()["errors"]

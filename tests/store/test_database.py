@@ -99,7 +99,8 @@ LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <
 def test_long_statements_are_cancelled(prepared: Prepared, tmp_path: Path) -> None:
     plain = prepared.fresh(tmp_path)
     url = "" if plain.is_sqlite else plain.url.render_as_string(hide_password=False)
-    database = Database(url, tmp_path / "cupola.db", PlainVault(), Bells(), statement_timeout=0.2)
+    file = Path(plain.url.database or "")
+    database = Database(url, file, PlainVault(), Bells(), statement_timeout=0.2)
     start = time.monotonic()
     with pytest.raises(DBAPIError, match=r"interrupted|timeout"), database.read() as tx:
         tx.scalar(text(LONG))

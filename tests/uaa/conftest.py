@@ -18,7 +18,9 @@ def template(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tu
     directory = tmp_path_factory.mktemp("identity")
     database: Database = prepared.fresh(directory)
     url = "" if database.is_sqlite else database.url.render_as_string(hide_password=False)
-    platform = Platform(directory, url, directory / "cupola.db")
+    platform = Platform(
+        directory, url, Path(database.url.database or "") if database.is_sqlite else directory / "unused"
+    )
     first_start(platform, database)
     restore = prepared.keep(database)
     database.close()
