@@ -92,10 +92,9 @@ class Transport:
         data: bytes | None,
         headers: Mapping[str, str],
     ) -> tuple[Answer, str | None]:
-        policy = Policy(broker.anywhere, self._settings.outbound.allow)
         complete = {**self._headers(broker, caller, data), **headers}
         try:
-            await _judge_address(policy, url)
+            await _judge_address(_policy(self._settings, broker.anywhere, url.host or "", url.port or 0), url)
             async with self._session(broker.anywhere).request(
                 method, url, data=data, headers=complete, allow_redirects=False, ssl=self._ssl(url)
             ) as response:
@@ -155,8 +154,8 @@ class Transport:
         if known is not None:
             return known
         seconds = self._settings.brokers.timeout_seconds
-        policy = Policy(anywhere, self._settings.outbound.allow)
-        connector = aiohttp.TCPConnector(resolver=_Judging(policy), use_dns_cache=False, limit=0)
+        resolver = _Judging(self._settings, anywhere)
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0)
         made = self._sessions[anywhere] = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=2 * seconds, sock_connect=seconds, sock_read=seconds),
@@ -185,13 +184,15 @@ class Transport:
 class _Judging(AbstractResolver):
     """Names become the addresses that the policy allows, and only those are dialled."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, settings: Settings, anywhere: bool) -> None:
+        self._settings = settings
+        self._anywhere = anywhere
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        addresses = await asyncio.to_thread(self._policy.resolve, host, port)
+        policy = _policy(self._settings, self._anywhere, host, port)
+        addresses = await asyncio.to_thread(policy.resolve, host, port)
         return [
             ResolveResult(
                 hostname=host,
@@ -206,6 +207,15 @@ class _Judging(AbstractResolver):
 
     async def close(self) -> None:
         return None
+
+
+def _policy(settings: Settings, anywhere: bool, host: str, port: int) -> Policy:
+    """What may be dialled for this host. Brokers that are apps of this platform are behind our own router, as public as
+    everything else there, although it may be on this very machine."""
+    domain, platform = settings.apps_domain.lower(), settings.platform
+    ports = {platform.port, 80, 443} if platform.system_domain else {platform.port}
+    own = [f"{host}:{port}"] if host.lower().endswith(f".{domain}") and port in ports else []
+    return Policy(anywhere, [*settings.outbound.allow, *own])
 
 
 async def _judge_address(policy: Policy, url: URL) -> None:

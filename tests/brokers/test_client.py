@@ -31,7 +31,7 @@ from cupola.brokers.client import (
 from cupola.brokers.parties import Broker as Address
 from cupola.brokers.parties import Caller
 from cupola.brokers.problems import HIDDEN, BrokerError
-from cupola.config import load
+from cupola.config import Settings, load
 from tests.brokers.scripted import PASSWORD, USERNAME, Broker, Says, scripted
 
 T = TypeVar("T")
@@ -401,6 +401,24 @@ def test_who_is_no_admin_cannot_make_us_call_this_machine(broker: Broker) -> Non
         assert raised.value.kind == "ServiceBrokerApiUnreachable"
         assert "outbound.allow" in raised.value.text
     assert broker.asked() == []
+
+
+def test_brokers_that_are_apps_of_the_platform_are_reached_by_all(broker: Broker) -> None:
+    """Through the platform's own port, and no other one of the machine."""
+    port = int(broker.url.rpartition(":")[2])
+    to = Address("guid", "broker", f"http://mine.apps.localhost:{port}", USERNAME, PASSWORD, anywhere=False)
+
+    async def ask(settings: Settings) -> Any:
+        client = BrokerClient(settings)
+        try:
+            return await client.catalog(to, CALLER)
+        finally:
+            await client.close()
+
+    own = load(environment={}, flags={"data_dir": "/nowhere", "platform.port": port})
+    assert asyncio.run(ask(own)) == broker.catalog
+    with pytest.raises(BrokerError, match=r"outbound\.allow"):
+        asyncio.run(ask(load(environment={}, flags={"data_dir": "/nowhere"})))
 
 
 def test_connections_of_admins_are_not_shared(broker: Broker) -> None:
