@@ -263,11 +263,11 @@ class Measured:
     p99: float
 
 
-async def measure(pid: int, port: int, shape: Shape, script: Path, seconds: float) -> Measured:
+async def measure(pid: int, port: int, shape: Shape, script: Path, seconds: int) -> Measured:
     """One run of wrk. CPU microseconds per request, requests a second, milliseconds."""
     process = psutil.Process(pid)
     before = process.cpu_times()
-    arguments = ["wrk", "-t1", f"-c{shape.connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
+    arguments = ["wrk", "-t1", f"-c{shape.connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     url = f"http://127.0.0.1:{port}{shape.path}"
     child = await asyncio.create_subprocess_exec(
         *arguments, url, "--", *shape.headers, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -316,7 +316,7 @@ def start(command: list[str], environment: dict[str, str] | None = None) -> subp
     return subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.DEVNULL)
 
 
-async def run(seconds: float, rounds: int, directory: Path) -> None:
+async def run(seconds: int, rounds: int, directory: Path) -> None:
     target, *ports = (free_port() for _ in range(4))
     script = directory / "wrk.lua"
     script.write_text(SCRIPT)
@@ -356,10 +356,12 @@ async def run(seconds: float, rounds: int, directory: Path) -> None:
                 f"{name} {psutil.Process(working(pid)).memory_info().rss >> 20}" for name, (pid, _) in proxies.items()
             )
         )
+    # The router has gone: its connection ends here as well.
+    await asyncio.sleep(0.2)
     server.close()
 
 
-async def compare(shape: Shape, proxies: dict[str, tuple[int, int]], script: Path, seconds: float, rounds: int) -> None:
+async def compare(shape: Shape, proxies: dict[str, tuple[int, int]], script: Path, seconds: int, rounds: int) -> None:
     results: dict[str, list[Measured]] = {name: [] for name in proxies}
     for _ in range(rounds):
         for name, (pid, port) in proxies.items():
@@ -380,7 +382,7 @@ async def compare(shape: Shape, proxies: dict[str, tuple[int, int]], script: Pat
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     missing = [name for name in ("haproxy", "nginx", "wrk") if shutil.which(name) is None]
     if missing:
