@@ -18,6 +18,7 @@ from cupola import errors
 from cupola.api.table import OPERATIONS
 from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
+from cupola.brokers.client import BrokerClient
 from cupola.config import Settings, load
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
@@ -162,8 +163,13 @@ def open_cloud(database: Database, directory: Path) -> Iterator[Cloud]:
         blobs=LocalStore(directory / "blobs"),
         resources=ResourcePool(directory / "resources"),
         metrics=dict,
-        extra={"paths": frozenset(operation.path for operation in OPERATIONS)},
+        extra={"paths": frozenset(operation.path for operation in OPERATIONS), "brokers": BrokerClient(settings)},
     )
     app = App(OPERATIONS, services)
     with Direct(app, settings.api_url) as http:
-        yield Cloud(settings, database, http, services)
+        brokers = services.extra["brokers"]
+        try:
+            yield Cloud(settings, database, http, services)
+        finally:
+            # Connections belong to the loop on which the requests were made.
+            http._loop().run_until_complete(brokers.close())

@@ -9,7 +9,6 @@ from cupola.store.service_brokers import service_brokers, service_plans
 from cupola.store.service_instances import service_instances
 from tests.api.conftest import Client, Cloud
 from tests.api.work import finish
-from tests.brokers.scripted import Broker
 
 __all__ = ["Marketplace"]
 
@@ -17,9 +16,10 @@ __all__ = ["Marketplace"]
 class Marketplace:
     """A cloud with a broker that can be registered."""
 
-    def __init__(self, cloud: Cloud, broker: Broker) -> None:
+    def __init__(self, cloud: Cloud, broker: Any) -> None:
         self.cloud = cloud
         self.broker = broker
+        """A scripted broker, or another one that has `url` and `body`."""
         self.admin = cloud.admin
 
     def register(self, name: str = "broker", client: Client | None = None, **more: Any) -> Any:
