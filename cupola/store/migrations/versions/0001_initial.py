@@ -70,10 +70,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("guid", name=op.f("uq_audit_events_guid")),
     )
     op.create_index(op.f("ix_audit_events_created_at"), "audit_events", ["created_at"], unique=False)
-    op.create_index("ix_audit_events_org_id", "audit_events", ["organization_guid", "id"], unique=False)
-    op.create_index("ix_audit_events_space_id", "audit_events", ["space_guid", "id"], unique=False)
+    op.create_index(
+        "ix_audit_events_org", "audit_events", ["organization_guid", "type", "created_at", "guid", "id"], unique=False
+    )
+    op.create_index(
+        "ix_audit_events_space", "audit_events", ["space_guid", "type", "created_at", "guid", "id"], unique=False
+    )
     op.create_index(op.f("ix_audit_events_target_guid"), "audit_events", ["target_guid"], unique=False)
-    op.create_index("ix_audit_events_type_id", "audit_events", ["type", "id"], unique=False)
+    op.create_index("ix_audit_events_type", "audit_events", ["type", "created_at", "guid", "id"], unique=False)
     op.create_table(
         "buildpack_caches",
         sa.Column("app_guid", sa.String(length=255), nullable=False),
@@ -719,7 +723,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("space_guid", "name_key", name=op.f("uq_apps_space_guid_name_key")),
     )
     op.create_index(op.f("ix_apps_created_at"), "apps", ["created_at"], unique=False)
-    op.create_index("ix_apps_created_guid", "apps", ["created_at", "guid"], unique=False)
+    op.create_index("ix_apps_created_guid", "apps", ["created_at", "guid", "id"], unique=False)
     op.create_index(op.f("ix_apps_droplet_guid"), "apps", ["droplet_guid"], unique=False)
     op.create_index(op.f("ix_apps_space_guid"), "apps", ["space_guid"], unique=False)
     op.create_index(op.f("ix_apps_updated_at"), "apps", ["updated_at"], unique=False)
