@@ -7,7 +7,16 @@ from sqlalchemy import Row, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, audit, buildpack_names, feature_flags, processes, quotas, usage
+from cupola.domain import (
+    access,
+    audit,
+    buildpack_names,
+    feature_flags,
+    processes,
+    quotas,
+    service_environment,
+    usage,
+)
 from cupola.domain.apps import forbidden_names
 from cupola.errors import CloudError
 from cupola.roles import Actor
@@ -41,6 +50,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         raise errors.unprocessable(f"Lifecycle type must be {app.lifecycle_type}, the type of the app's lifecycle")
     if kind in {"docker", "cnb"}:
         feature_flags.require(tx, actor, f"diego_{kind}")
+    service_environment.require_files(tx, app)
     names, stack = _recipe(tx, settings, app, lifecycle.get("data") or {}, warnings)
     staging = settings.staging
     # A build may need what the app needs: `cf push -m` is for both.

@@ -12,7 +12,7 @@ from sqlalchemy import Row, select
 
 from cupola import errors, guid
 from cupola.config import Settings
-from cupola.domain import access, audit, lifecycle, processes, quotas, revisions
+from cupola.domain import access, audit, lifecycle, processes, quotas, revisions, service_environment
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
@@ -102,6 +102,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any]) ->
             "Deployments cannot be created because the operator switched them off (defaults.deployments)",
         )
     app = _usable_app(tx, actor, body["relationships"]["app"]["data"]["guid"])
+    service_environment.require_files(tx, app)
     options = {name: value for name, value in (body.get("options") or {}).items() if value is not None}
     steps = options.pop("canary", {}).get("steps")
     if steps:

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Row, select
 
 from cupola.config import Settings
-from cupola.domain import variable_groups
+from cupola.domain import service_environment, variable_groups
 from cupola.domain.apps import environment
 from cupola.store import rows
 from cupola.store.database import Tx
@@ -67,7 +67,11 @@ def vcap_application(
 
 
 def for_process(
-    group: Mapping[str, str], own: Mapping[str, Any], application: Mapping[str, Any], memory_mb: int
+    group: Mapping[str, str],
+    own: Mapping[str, Any],
+    application: Mapping[str, Any],
+    memory_mb: int,
+    services: Mapping[str, str],
 ) -> dict[str, str]:
     """Variables of a running instance, but for what only the cell knows. `memory_mb` without that of sidecars."""
     return {
@@ -76,7 +80,7 @@ def for_process(
         **_texts(own),
         "VCAP_APPLICATION": _json(application),
         "MEMORY_LIMIT": f"{memory_mb}m",
-        "VCAP_SERVICES": "{}",
+        **services,
     }
 
 
@@ -87,6 +91,7 @@ def for_staging(
     stack: str,
     application: Mapping[str, Any],
     memory_mb: int,
+    services: Mapping[str, str],
 ) -> dict[str, str]:
     """Variables of a build."""
     return {
@@ -97,7 +102,7 @@ def for_staging(
         "CF_STACK": stack,
         "VCAP_APPLICATION": _json(application),
         "MEMORY_LIMIT": f"{memory_mb}m",
-        "VCAP_SERVICES": "{}",
+        **services,
     }
 
 
@@ -128,7 +133,7 @@ def document(tx: Tx, settings: Settings, app: Row[Any]) -> dict[str, Any]:
         "staging_env_json": variable_groups.variables(tx, "staging"),
         "running_env_json": variable_groups.variables(tx, "running"),
         "environment_variables": environment(tx, app),
-        "system_env_json": {"VCAP_SERVICES": {}},
+        "system_env_json": service_environment.of_app(tx, app.guid).shown(app),
         "application_env_json": {
             "VCAP_APPLICATION": vcap_application(settings, app, space, organization, addresses, {})
         },

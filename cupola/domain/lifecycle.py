@@ -6,7 +6,7 @@ from sqlalchemy import Row
 
 from cupola import errors, guid
 from cupola.config import Settings
-from cupola.domain import audit, processes, quotas, registry_credentials, revisions, sidecars
+from cupola.domain import audit, processes, quotas, registry_credentials, revisions, service_environment, sidecars
 from cupola.roles import Actor
 from cupola.store import rows
 from cupola.store.apps import apps
@@ -50,6 +50,7 @@ def _require_droplet(app: Row[Any]) -> None:
 
 def _started(tx: Tx, app: Row[Any], actor: Actor, event: str) -> Row[Any]:
     own = processes.of_app(tx, app.guid)
+    service_environment.require_files(tx, app)
     quotas.require_processes(tx, app.space_guid, [quotas.size_of(process) for process in own])
     if app.state != "STARTED":
         app = rows.change(tx, apps, app, {"state": "STARTED"})

@@ -12,7 +12,7 @@ from sqlalchemy import Row, and_, delete, insert, or_, select, update
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import audit, feature_flags, processes, quotas, usage
+from cupola.domain import audit, feature_flags, processes, quotas, service_environment, usage
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
@@ -37,6 +37,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], body: Mappin
     values = _sizes(settings, body, _template(tx, app, body.get("template")))
     if not values["command"]:
         raise errors.unprocessable("The task has no command: give it one, or a template process that has one.")
+    service_environment.require_files(tx, app)
     quotas.require_task(tx, app.space_guid, memory_mb=values["memory_mb"], log_rate=values["log_rate"])
     name = body["name"] if body.get("name") is not None else secrets.token_hex(4)
     own = {"app_guid": app.guid, "sequence_id": _next_number(tx, app.guid), "name": name, "name_key": name.lower()}

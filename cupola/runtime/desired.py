@@ -6,7 +6,7 @@ from typing import Any, cast
 from sqlalchemy import Row, select
 
 from cupola.config import Settings
-from cupola.domain import environments, variable_groups
+from cupola.domain import environments, service_environment, variable_groups
 from cupola.domain import tasks as task_rules
 from cupola.domain.buildpack_names import is_custom
 from cupola.roles import ADMIN
@@ -18,6 +18,7 @@ from cupola.runtime.messages import (
     HealthCheck,
     Sidecar,
     StagingInput,
+    Volume,
 )
 from cupola.store import rows, sealed
 from cupola.store.apps import apps, buildpack_caches, processes, revisions, sidecars
@@ -74,11 +75,15 @@ class _Owners:
         self.spaces = rows.by_guids(tx, spaces, [row.space_guid for row in self.apps.values()])
         self.organizations = rows.by_guids(tx, organizations, [row.organization_guid for row in self.spaces.values()])
         self.uris = environments.uris(tx, self.apps)
+        self._services = service_environment.of_apps(tx, self.apps)
 
     def of(self, app_guid: str) -> tuple[Row[Any], Row[Any], Row[Any]]:
         app = self.apps[app_guid]
         space = self.spaces[app.space_guid]
         return app, space, self.organizations[space.organization_guid]
+
+    def services(self, app_guid: str) -> service_environment.Services:
+        return self._services.get(app_guid, service_environment.Services())
 
 
 def _processes(tx: Tx, settings: Settings, owners: _Owners, started: Iterable[Row[Any]]) -> list[DesiredProcess]:
@@ -136,6 +141,7 @@ def _process(
         own = sealed.opened(tx, apps.c.environment, app.environment, {})
         command = process.command
     memory = process.memory_mb - sum(one.memory_mb for one in own_sidecars)
+    services = owners.services(app.guid)
     application = environments.vcap_application(
         settings,
         app,
@@ -155,7 +161,9 @@ def _process(
         log_rate=process.log_rate,
         droplet=droplet.digest,
         command=command or droplet.process_types.get(process.type) or "",
-        env=environments.for_process(group, own, application, memory),
+        env=environments.for_process(group, own, application, memory, services.variables(app)),
+        files=services.files(app),
+        volumes=_volumes(services),
         ports=[8080],
         health_check=_check(process, "health_check", settings.defaults.health_check_timeout_seconds),
         readiness=_check(process, "readiness"),
@@ -166,6 +174,13 @@ def _process(
         tags=environments.log_tags(app, space, organization, process),
         stack_fingerprint=droplet.stack_fingerprint,
     )
+
+
+def _volumes(services: service_environment.Services) -> list[Volume]:
+    return [
+        Volume(id=one["device"]["volume_id"], place=one["container_dir"], read_only=one["mode"] == "r")
+        for one in services.volumes
+    ]
 
 
 def _check(process: Row[Any], prefix: str, timeout: int | None = None) -> HealthCheck:
@@ -248,6 +263,7 @@ def _staging(
     tx: Tx, settings: Settings, owners: _Owners, build: Row[Any], group: Mapping[str, str], work: StagingInput
 ) -> DesiredTask:
     app, space, organization = owners.of(build.app_guid)
+    services = owners.services(app.guid)
     application = environments.vcap_application(
         settings,
         app,
@@ -264,6 +280,7 @@ def _staging(
         work.stack,
         application,
         build.memory_mb,
+        services.variables(app),
     )
     return DesiredTask(
         guid=build.guid,
@@ -273,6 +290,7 @@ def _staging(
         disk_mb=build.disk_mb,
         log_rate=build.log_rate,
         env=env,
+        files=services.files(app),
         log_source="STG",
         tags=environments.log_tags(app, space, organization),
         timeout=settings.staging.timeout_seconds,
@@ -302,7 +320,9 @@ def _task(
     addresses = owners.uris.get(app.guid, [])
     application = environments.vcap_application(settings, app, space, organization, addresses, limits, task.guid)
     own = sealed.opened(tx, apps.c.environment, app.environment, {})
-    env = environments.for_process(group, own, application, task.memory_mb)
+    services = owners.services(app.guid)
+    variables = services.variables(app)
+    env = environments.for_process(group, own, application, task.memory_mb, variables)
     return DesiredTask(
         guid=task.guid,
         kind="task",
@@ -313,6 +333,8 @@ def _task(
         droplet=droplet,
         command=task.command,
         env={**env, "LANG": "en_US.UTF-8"},
+        files=services.files(app),
+        volumes=_volumes(services),
         user=task.user or "vcap",
         log_source=f"APP/TASK/{task.name}",
         tags=environments.log_tags(app, space, organization),

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from cupola.runtime.messages import DesiredTask, Port, StagingResult
+from cupola.runtime.messages import DesiredTask, Port, StagingResult, Volume
 
 __all__ = [
     "Address",
@@ -112,6 +112,9 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Microseconds since 1970."""
     task: DesiredTask | None = None
     """What a task or staging container was made for."""
+    files: dict[str, str] = {}
+    """Path below /etc/cf-service-bindings to content."""
+    volumes: list[Volume] = []
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

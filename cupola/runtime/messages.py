@@ -31,6 +31,7 @@ __all__ = [
     "StagingResult",
     "TaskFinished",
     "TaskStarted",
+    "Volume",
 ]
 
 
@@ -50,6 +51,14 @@ class Sidecar(msgspec.Struct, frozen=True):
     name: str
     command: str
     memory_mb: int = 0
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that outlives instances and that several see: mounted at `place` (absolute)."""
+
+    id: str
+    place: str
+    read_only: bool = False
 
 
 class DesiredProcess(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +90,9 @@ class DesiredProcess(msgspec.Struct, frozen=True, kw_only=True):
     """Tags of its logs and metrics, but for instance_id and process_instance_id."""
     egress: list[dict[str, object]] = []
     """Security group rules; not enforced by every engine."""
+    files: dict[str, str] = {}
+    """Path below /etc/cf-service-bindings to content; they hold credentials."""
+    volumes: list[Volume] = []
     stack_fingerprint: str = ""
 
 
@@ -117,6 +129,8 @@ class DesiredTask(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds; 0 for none."""
     staging: StagingInput | None = None
     egress: list[dict[str, object]] = []
+    files: dict[str, str] = {}
+    volumes: list[Volume] = []
 
 
 class Desired(msgspec.Struct, frozen=True):

@@ -521,4 +521,6 @@ def _container(process: DesiredProcess, index: int) -> Container:
         tags=process.tags,
         user=process.user,
         created=clock.micros(),
+        files=process.files,
+        volumes=process.volumes,
     )

@@ -196,4 +196,6 @@ def _container(task: DesiredTask) -> Container:
         timeout=task.timeout,
         created=clock.micros(),
         task=task if task.kind == "staging" else None,
+        files=task.files,
+        volumes=task.volumes,
     )

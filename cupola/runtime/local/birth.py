@@ -2,7 +2,7 @@
 
 `launch` (launch.json) is written by the engine: `files` (directory of the instance's own files), `lower` (unpacked
 droplet to overlay, or empty), `uid` (base of its user range in mode `root`, its user in mode `process` as root, else
--1), `hostname`, `binds` ([host, inside] read-only), `readable` and `writable` (Landlock), `confine` (whether Landlock and
+-1), `hostname`, `binds` ([host, inside] read-only), `volumes` ([host, inside, r or rw]), `readable` and `writable` (Landlock), `confine` (whether Landlock and
 seccomp hold it), `search` (whether it needs to pass through directories of the platform's user), `cgroups` (paths of
 cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds),
 `network` (network.prepare; none: the host's).
@@ -14,7 +14,7 @@ import resource
 import signal
 from typing import Any
 
-from cupola.runtime.local import init, kernel, network, stack
+from cupola.runtime.local import init, kernel, network, stack, volumes
 from cupola.runtime.local.ingress import Ingress
 
 __all__ = ["make"]
@@ -151,6 +151,7 @@ def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) ->
                 with open(target, "w", encoding="utf-8"):
                     pass
         stack.bind_read_only(host, target)
+    volumes.mount_volumes(launch.get("volumes", []), root, owner)
     size = launch["shm_bytes"]
     kernel.mount("tmpfs", root + "/dev/shm", "tmpfs", nosuid, f"mode=1777,size={size}")
     # With one user only, group 5 (tty) has no name to map.

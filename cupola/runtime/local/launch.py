@@ -9,7 +9,7 @@ from typing import Any
 import cupola
 from cupola.config import Settings
 from cupola.runtime.engine import Address, Container, Program, StagingPlan
-from cupola.runtime.local import droplets, network, stack
+from cupola.runtime.local import bindings, droplets, network, stack
 from cupola.runtime.local.record import Record
 from cupola.runtime.messages import Port
 
@@ -62,6 +62,8 @@ class Launcher:
         self._root = root
         self._landlock = landlock
         self._namespaced = mode in ("root", "rootless")
+        self._bindings = bindings.place_inside(settings.runtime.rootfs)
+        self._volumes = Path(settings.services.volumes_dir or settings.data_dir / "volumes")
         self._python = os.environ.get("CUPOLA_PYTHON") or os.path.realpath(sys.executable)
         self._prefix = os.path.realpath(os.path.join(os.path.dirname(self._python), ".."))
         self._launcher = launcher or Path(cupola.__file__).resolve().parent / "staging/lifecycle/launcher.py"
@@ -91,6 +93,7 @@ class Launcher:
         """The instance's own files, owned by its user; for a staging the stager has filled them already."""
         uid = self._vcap(entry)
         files.mkdir(mode=0o755, exist_ok=True)
+        bindings.write_files(entry.container, files)
         if entry.layout == "overlay":
             for name, mode in (("upper", 0o755), ("work", 0o755), ("tmp", 0o1777)):
                 (files / name).mkdir()
@@ -136,7 +139,10 @@ class Launcher:
             "lower": str(lower) if lower is not None and entry.layout == "overlay" else "",
             "uid": uid - VCAP if self._mode == "root" else uid,
             "hostname": container.guid[:63],
-            "binds": [[str(host), inside] for host, inside in plan.read_only_mounts] if plan else [],
+            "binds": self._binds(container, files, plan),
+            "volumes": bindings.make_volumes(
+                container, self._volumes, VCAP if self._mode == "root" else -1, can_mount=self._namespaced
+            ),
             "readable": self._readable(plan),
             "writable": [str(files), "/dev"],
             "confine": self._mode != "none",
@@ -153,6 +159,11 @@ class Launcher:
         descriptor = os.open(directory / "launch.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def _binds(self, container: Container, files: Path, plan: StagingPlan | None) -> list[list[str]]:
+        found = [[str(host), inside] for host, inside in plan.read_only_mounts] if plan else []
+        own = bindings.directory(container, files)
+        return [*found, [str(own), self._bindings]] if own is not None and self._namespaced else found
 
     def _network(self, entry: Record, plan: StagingPlan | None) -> dict[str, Any] | None:
         if not self._own_network:
@@ -229,6 +240,7 @@ class Launcher:
         if program.memory_mb:
             env["MEMORY_LIMIT"] = f"{program.memory_mb}m"
         env["CUPOLA_PYTHON"] = self._python
+        env |= bindings.located(env, self._bindings if self._namespaced else str(bindings.outside(files)))
         if plan is not None:
             return [part.replace("@TMP@", tmp) for part in plan.argv], env
         # Isolated: an app's PYTHONPATH or PYTHONHOME is for the app, not for the launcher.
