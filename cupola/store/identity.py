@@ -41,6 +41,7 @@ __all__ = [
     "create_user",
     "delete_user",
     "digest",
+    "external_groups",
     "find_users",
     "first_generation",
     "forget_sessions",
@@ -77,7 +78,7 @@ identities = Table(
     Column("username", String(255), nullable=False),
     Column("username_key", String(255), nullable=False),
     Column("origin", String(255), nullable=False),
-    Column("external_id", String(255)),
+    Column("external_id", String(255), index=True),
     Column("email", String(255), nullable=False),
     Column("phone_number", String(255)),
     Column("password_hash", Text),
@@ -89,13 +90,15 @@ identities = Table(
     Column("password_change_required", Boolean, nullable=False, default=False),
     Column("last_login_at", BigInteger),
     Column("previous_login_at", BigInteger),
+    Column("attributes", Json, nullable=False, default=dict),
     Column("generation", Integer, nullable=False, default=0),
     Column("version", Integer, nullable=False, default=0),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False, default=0),
     UniqueConstraint("username_key", "origin"),
 )
-"""`username_key` is the name in lower case: names are unique per origin regardless of case."""
+"""`username_key` is the name in lower case: names are unique per origin regardless of case. `external_id` is what another
+identity provider calls the user; `attributes` are what it says besides, lists of texts by name."""
 
 login_failures = Table(
     "login_failures",
@@ -154,9 +157,21 @@ group_members = Table(
     Column("member_guid", String(255), primary_key=True, index=True),
     Column("member_type", String(8), nullable=False, default="USER"),
     Column("origin", String(255), nullable=False, default="uaa"),
+    Column("by_provider", Boolean, nullable=False, default=False),
     Column("created_at", BigInteger, nullable=False, default=0),
 )
-"""`member_type` is USER or GROUP: the members of a group that is a member are members, too."""
+"""`member_type` is USER or GROUP: the members of a group that is a member are members, too. `by_provider`: an identity
+provider says so, and may take it back at the next login."""
+
+external_groups = Table(
+    "external_groups",
+    metadata,
+    Column("group_guid", String(255), primary_key=True),
+    Column("external_group", String(255), primary_key=True),
+    Column("origin", String(255), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Groups of other identity providers (`origin`) whose members are in a group of ours, besides those of the settings."""
 
 approvals = Table(
     "approvals",
@@ -345,7 +360,9 @@ def groups_of(tx: Tx, member: str, *, direct: bool = False) -> set[str]:
     return set(tx.scalars(select(identity_groups.c.name).where(identity_groups.c.guid.in_(held))))
 
 
-def add_to_groups(tx: Tx, member: str, names: Collection[str], *, type_: str = "USER", origin: str = "uaa") -> None:
+def add_to_groups(
+    tx: Tx, member: str, names: Collection[str], *, type_: str = "USER", origin: str = "uaa", by_provider: bool = False
+) -> None:
     """Put a user in groups; a group that does not exist is made."""
     for name in sorted(set(names) - groups_of(tx, member, direct=True)):
         group = tx.scalar(select(identity_groups.c.guid).where(identity_groups.c.name_key == name.lower()))
@@ -353,7 +370,7 @@ def add_to_groups(tx: Tx, member: str, names: Collection[str], *, type_: str = "
             group = guid.new()
             row = {"guid": group, "name": name, "name_key": name.lower(), "created_at": tx.now, "updated_at": tx.now}
             tx.run(insert(identity_groups).values(row))
-        values = {"member_type": type_, "origin": origin, "created_at": tx.now}
+        values = {"member_type": type_, "origin": origin, "by_provider": by_provider, "created_at": tx.now}
         put(tx, group_members, {"group_guid": group, "member_guid": member}, values)
 
 

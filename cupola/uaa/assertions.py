@@ -20,7 +20,7 @@ from cupola.uaa import codes
 from cupola.uaa.problems import Problem, bad_client, bad_request
 from cupola.uaa.service import Identity
 
-__all__ = ["CLIENT_ASSERTION", "client_of", "prove_client", "subject"]
+__all__ = ["CLIENT_ASSERTION", "client_of", "issuer_of", "prove_client", "subject"]
 
 CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST = 3600
@@ -29,15 +29,24 @@ LONGEST = 3600
 
 def client_of(assertion: str) -> str:
     """The client that an assertion says it is of; nothing is proven yet. Raises 401."""
-    try:
-        part = assertion.split(".")[1]
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        found = claims["sub"]
-    except (IndexError, binascii.Error, ValueError, TypeError, KeyError, msgspec.DecodeError):
-        raise bad_client() from None
-    if not isinstance(found, str) or "\0" in found:
+    found = _said(assertion, "sub")
+    if found is None or "\0" in found:
         raise bad_client()
     return found
+
+
+def issuer_of(assertion: str) -> str | None:
+    """The issuer that an assertion says it is of; nothing is proven yet."""
+    return _said(assertion, "iss")
+
+
+def _said(assertion: str, claim: str) -> str | None:
+    try:
+        part = assertion.split(".")[1]
+        found = msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))[claim]
+    except (IndexError, binascii.Error, ValueError, TypeError, KeyError, msgspec.DecodeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 async def prove_client(identity: Identity, row: Row[Any], assertion: str) -> None:

@@ -187,7 +187,11 @@ async def _for_browser(identity: Identity, request: Request, wish: Wish) -> Resp
         if "none" in prompts:
             return wish.refused("login_required", "Nobody is logged in.")
         again = {key: value for key, value in wish.query.items() if key != "prompt" or value != "login"}
-        return moved(visitor.place, f"/login?{urlencode({'next': f'/oauth/authorize?{urlencode(again)}'})}")
+        query = {"next": f"/oauth/authorize?{urlencode(again)}"}
+        if "login" in prompts:
+            # Another identity provider must not answer from a session that it still has.
+            query["prompt"] = "login"
+        return moved(visitor.place, f"/login?{urlencode(query)}")
     source = audit.Source.of(request, wish.client.client_id)
 
     def work(tx: Tx) -> str | Asking:

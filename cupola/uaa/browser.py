@@ -59,11 +59,14 @@ class Place:
         """The full name of a cookie."""
         return self._prefix + name
 
-    def set_cookie(self, response: Response, name: str, value: str, *, readable: bool = False) -> None:
-        """A cookie of this host that ends with the browser."""
+    def set_cookie(
+        self, response: Response, name: str, value: str, *, readable: bool = False, seconds: int | None = None
+    ) -> None:
+        """A cookie of this host that ends with the browser, or after so many seconds."""
         response.set_cookie(
             self.cookie(name),
             value,
+            max_age=seconds,
             path="/" if self.secure else self.path or "/",
             secure=self.secure,
             httponly=not readable,

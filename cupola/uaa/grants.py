@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,13 @@ from starlette.requests import Request
 from cupola.store import identity as tables
 from cupola.store.database import Tx
 from cupola.uaa import audit, codes
-from cupola.uaa.assertions import subject
+from cupola.uaa.assertions import issuer_of, subject
 from cupola.uaa.issue import Client, Login, user_scopes
-from cupola.uaa.login import check_password, hinted_origin, logged_in
-from cupola.uaa.problems import Problem, bad_request, invalid_scope, unauthorized
+from cupola.uaa.login import check_password, hinted_origin, logged_in, taken_in
+from cupola.uaa.oidc import Oidc
+from cupola.uaa.outside import Unreachable
+from cupola.uaa.problems import Problem, bad_request, invalid_scope, provider_down, unauthorized
+from cupola.uaa.profiles import Refused
 from cupola.uaa.refresh import end_session, refresh
 from cupola.uaa.scopes import JWT_BEARER, TOKEN_EXCHANGE, audience
 from cupola.uaa.service import Identity
@@ -68,13 +71,15 @@ async def by_password(identity: Identity, asked: Asked) -> dict[str, Any]:
     form, source = asked.form, asked.source
     if form.get("passcode"):
         return await _by_passcode(identity, asked, form["passcode"])
-    origin = hinted_origin(form.get("login_hint"))
-    checked = await check_password(identity, source, form.get("username", ""), form.get("password", ""), origin)
+    origin = hinted_origin(identity, form.get("login_hint"))
+    username, password, allowed = form.get("username", ""), form.get("password", ""), asked.client.allowed_providers
+    checked = await check_password(identity, source, username, password, origin, allowed=allowed)
 
     def work(tx: Tx) -> dict[str, Any]:
         user = logged_in(tx, identity.settings.identity, source, checked)
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
-        login = Login("password", tx.now, ("pwd",), opaque=asked.opaque, az_attr=asked.az_attr)
+        methods = identity.providers.methods(user.origin)
+        login = Login("password", tx.now, methods, opaque=asked.opaque, az_attr=asked.az_attr)
         return identity.issuer.for_user(tx, asked.client, user, login, scopes)
 
     return await identity.write(work)
@@ -114,8 +119,8 @@ async def _by_passcode(identity: Identity, asked: Asked, passcode: str) -> dict[
             return None
         scopes = user_scopes(tx, asked.client, user, asked.wanted)
         audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "passcode"})
-        session = row.details["session"]
-        login = Login("password", row.details["auth_time"], ("pwd",), session=session, opaque=asked.opaque)
+        session, methods = row.details["session"], identity.providers.methods(user.origin)
+        login = Login("password", row.details["auth_time"], methods, session=session, opaque=asked.opaque)
         return identity.issuer.for_user(tx, asked.client, user, login, scopes)
 
     answer = await identity.write(work)
@@ -161,8 +166,9 @@ def _exchanged(identity: Identity, tx: Tx, asked: Asked) -> dict[str, Any] | Pro
     scopes = [scope for scope in details["scopes"] if scope in allowed]
     if not scopes:
         raise invalid_scope("The user is no longer allowed what the code was for.", " ".join(details["scopes"]))
+    methods = identity.providers.methods(user.origin)
     login = Login(
-        "authorization_code", details["auth_time"], ("pwd",), details.get("nonce"), details["session"], asked.opaque
+        "authorization_code", details["auth_time"], methods, details.get("nonce"), details["session"], asked.opaque
     )
     audit.record(tx, "TokenIssued", source, user)
     # A token of a program that a public client made into a code is not made into a session of a month.
@@ -188,10 +194,15 @@ def _check_verifier(client: Client, details: Mapping[str, Any], verifier: str | 
 
 
 async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
-    """Give a user's token for a token of ours that is meant for the client (RFC 7523 section 2.1).
+    """Give a user's token for a token of ours that is meant for the client, or an id token of another identity provider
+    that is meant for us (RFC 7523 section 2.1).
 
-    It ends with that one and belongs to the same login; there is no refresh token (RFC 7521 section 4.1).
+    One for ours ends with that and belongs to the same login; there is no refresh token (RFC 7521 section 4.1).
     """
+    issuer = issuer_of(asked.form.get("assertion", ""))
+    foreign = [one for one in identity.providers.oidc.values() if one.settings.issuer == issuer]
+    if any(one.settings.accept_assertions for one in foreign):
+        return await _by_foreign_assertion(identity, asked, foreign)
     claims, user = await subject(identity, asked.client.client_id, asked.form.get("assertion", ""), "assertion")
     source = asked.source
 
@@ -202,6 +213,37 @@ async def by_assertion(identity: Identity, asked: Asked) -> dict[str, Any]:
         return identity.issuer.for_user(tx, asked.client, user, login, scopes, refreshable=False)
 
     return await identity.write(work)
+
+
+async def _by_foreign_assertion(identity: Identity, asked: Asked, providers: Sequence[Oidc]) -> dict[str, Any]:
+    user = await _foreign_subject(identity, asked, providers)
+    source = asked.source
+
+    def work(tx: Tx) -> dict[str, Any]:
+        scopes = user_scopes(tx, asked.client, user, asked.wanted)
+        audit.record(tx, "UserAuthenticationSuccess", source, user, {"method": "assertion"})
+        login = Login(JWT_BEARER, tx.now, identity.providers.methods(user.origin), opaque=asked.opaque)
+        return identity.issuer.for_user(tx, asked.client, user, login, scopes, refreshable=False)
+
+    return await identity.write(work)
+
+
+async def _foreign_subject(identity: Identity, asked: Asked, providers: Sequence[Oidc]) -> Row[Any]:
+    """Whom an assertion is of. Providers may share an issuer and differ in who they know us as. Raises 400, 401, 503."""
+    reason: Refused | None = None
+    for provider in providers:
+        if not provider.settings.accept_assertions:
+            continue
+        try:
+            profile = await provider.by_assertion(asked.form["assertion"], identity.issuer_url)
+        except Unreachable as error:
+            raise provider_down(provider.origin) from error
+        except Refused as error:
+            reason = error
+            continue
+        return await taken_in(identity, asked.source, profile)
+    # What is wrong with a token that one holds is no secret, and without it nobody finds the mistake.
+    raise bad_request(f"The assertion is refused: {reason}.", "invalid_grant")
 
 
 async def by_exchange(identity: Identity, asked: Asked) -> dict[str, Any]:

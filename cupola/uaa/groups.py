@@ -145,7 +145,8 @@ def _put_member(tx: Tx, group: Row[Any], member: Mapping[str, Any]) -> None:
             raise _invalid(f"The group {value} cannot be a member of {group.guid}: it contains that group.")
     if not known:
         raise _invalid(f"Invalid group member: {value}")
-    values = {"member_type": member["type"], "origin": member["origin"], "created_at": tx.now}
+    kind = {"member_type": member["type"], "origin": member["origin"], "by_provider": False}
+    values = {**kind, "created_at": tx.now}
     tables.put(tx, members, {"group_guid": group.guid, "member_guid": value}, values)
 
 
@@ -272,6 +273,7 @@ async def delete_group(identity: Identity, request: Request) -> Response:
             required_version(request, guid, row.version, "group", "DELETE")
         answer = _answer(tx, row)
         tx.run(delete(members).where((members.c.group_guid == guid) | (members.c.member_guid == guid)))
+        tx.run(delete(tables.external_groups).where(tables.external_groups.c.group_guid == guid))
         tx.run(delete(groups).where(groups.c.guid == guid))
         audit.record(tx, "GroupDeleted", source, None, {"group": row.name})
         return answer

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cupola import __version__, clock
+from cupola.uaa.forms import parameters
 from cupola.uaa.problems import json_response
 from cupola.uaa.service import Identity
 
@@ -19,7 +20,6 @@ UAA_VERSION = "77.20.0"
 async def info(identity: Identity, request: Request) -> Response:
     """What clients must ask of a user, and where the parts of the identity server are."""
     settings = identity.settings
-    passcode = f"Temporary Authentication Code ( Get one at {settings.login_url}/passcode )"
     body = {
         "app": {"version": UAA_VERSION, "name": f"cupola {__version__}"},
         "links": {"uaa": settings.uaa_url, "login": settings.login_url},
@@ -28,14 +28,23 @@ async def info(identity: Identity, request: Request) -> Response:
         "commit_id": __version__,
         "timestamp": clock.format_api(0),
         "idpDefinitions": {},
-        "oauthLinks": {},
-        "prompts": {
-            "username": ["text", "Email"],
-            "password": ["password", "Password"],
-            "passcode": ["password", passcode],
+        "oauthLinks": {
+            one.settings.link_text or origin: f"{settings.login_url}/login/start/{origin}"
+            for origin, one in identity.providers.oidc.items()
+            if one.settings.show_link
         },
+        "prompts": _prompts(identity, parameters(request).get("origin", "")),
     }
     return json_response(body)
+
+
+def _prompts(identity: Identity, origin: str) -> dict[str, list[str]]:
+    """What to ask users for; of `origin` alone where that is one of the providers."""
+    code = f"Temporary Authentication Code ( Get one at {identity.settings.login_url}/passcode )"
+    pair = {"username": ["text", "Email"], "password": ["password", "Password"]}
+    if origin in identity.providers.settings:
+        return pair if identity.providers.takes_passwords(origin) else {"passcode": ["password", code]}
+    return {**pair, "passcode": ["password", code]}
 
 
 async def health(identity: Identity, request: Request) -> Response:

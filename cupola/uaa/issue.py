@@ -206,6 +206,8 @@ class Issuer:
         }
         if "roles" in scopes:
             claims["roles"] = sorted(identity.groups_of(tx, user.guid) | DEFAULT_GROUPS)
+        if "user_attributes" in scopes:
+            claims["user_attributes"] = user.attributes
         return {key: value for key, value in claims.items() if value is not None}
 
 

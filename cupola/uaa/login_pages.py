@@ -1,8 +1,9 @@
 """Logging in and out with a browser; the account page; passcodes; a new password where one is due."""
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from joserfc.errors import JoseError
 from sqlalchemy import Row, delete, select
@@ -17,7 +18,7 @@ from cupola.uaa.browser import Browser, local_path
 from cupola.uaa.forms import form as read_form
 from cupola.uaa.forms import parameters
 from cupola.uaa.login import LOCKED, Checked, check_password, hinted_origin, logged_in
-from cupola.uaa.pages import html, moved, page, wants_json
+from cupola.uaa.pages import back_to_login, html, moved, page, wants_json
 from cupola.uaa.password_change import set_password
 from cupola.uaa.problems import Problem, json_response
 from cupola.uaa.redirects import is_allowed, with_parameters
@@ -31,6 +32,10 @@ _ERRORS = {
     "account_locked": "This account is locked because of too many failed attempts. Wait a few minutes, then try again.",
     "account_not_verified": "This account is not verified yet. Ask an administrator.",
     "invalid_login_request": "This page was open for too long, or was not opened here. Try again.",
+    "busy": "Too many people log in at the moment. Try again in a few seconds.",
+    "provider_down": "That identity provider does not answer at the moment. Try again later.",
+    "provider_denied": "You did not log in at the identity provider, or it did not let you in.",
+    "provider_refused": "The login at the identity provider did not work. Ask an administrator: the log says why.",
 }
 
 
@@ -42,15 +47,70 @@ async def login(identity: Identity, request: Request) -> Response:
     following = local_path(visitor.place, query.get("next"))
     if visitor.user is not None and "error" not in query:
         return moved(visitor.place, following)
-    error = _ERRORS.get(query.get("error", ""))
-    return page(visitor, "login.html", error=error, next=following, client=await _client_name(identity, following))
+    wish = dict(parse_qsl(urlsplit(following).query))
+    client = await _client(identity, wish.get("client_id", ""))
+    hint = query.get("login_hint") or wish.get("login_hint")
+    offer = _offer(identity, None if client is None else client.allowed_providers, hint)
+    prompt = query.get("prompt", "")
+    if offer.only is not None and "error" not in query:
+        return moved(visitor.place, _start(offer.only, following, prompt))
+    providers = [
+        {
+            "name": identity.providers.oidc[origin].settings.link_text or origin,
+            "path": _start(origin, following, prompt),
+        }
+        for origin in offer.links
+    ]
+    return page(
+        visitor,
+        "login.html",
+        error=_ERRORS.get(query.get("error", "")),
+        next=following,
+        client=None if client is None else client.name or client.client_id,
+        form=offer.form,
+        hint=hint if offer.hinted else "",
+        providers=providers,
+    )
 
 
-async def _client_name(identity: Identity, following: str) -> str | None:
-    wanted = parse_qs(urlsplit(following).query).get("client_id", [""])[0]
+@dataclass(frozen=True)
+class _Offer:
+    """Ways to log in: whether by the form, at which providers; `only` one of them, to which one goes at once."""
+
+    form: bool
+    links: list[str]
+    only: str | None = None
+    hinted: bool = False
+
+
+def _offer(identity: Identity, allowed: list[str] | None, hint: str | None) -> _Offer:
+    providers = identity.providers
+    try:
+        hinted = hinted_origin(identity, hint)
+    except Problem:
+        hinted = None
+    form = any(allowed is None or origin in allowed for origin in ("uaa", *providers.ldap))
+    links = [
+        origin
+        for origin, one in providers.oidc.items()
+        if (allowed is None and one.settings.show_link) or origin in (allowed or ())
+    ]
+    if hinted is not None and hinted in providers.oidc and (allowed is None or hinted in allowed):
+        return _Offer(form, links or [hinted], hinted)
+    if not form and len(links) == 1:
+        return _Offer(form, links, links[0])
+    return _Offer(form, links, hinted=hinted is not None)
+
+
+def _start(origin: str, following: str, prompt: str) -> str:
+    query = {"next": following, **({"prompt": prompt} if prompt else {})}
+    return f"/login/start/{origin}?{urlencode(query)}"
+
+
+async def _client(identity: Identity, client_id: str) -> Row[Any] | None:
+    """The client for which somebody logs in."""
     clients = tables.oauth_clients
-    row = await identity.read(lambda tx: tx.one(select(clients).where(clients.c.client_id == wanted)))
-    return None if row is None else row.name or row.client_id
+    return await identity.read(lambda tx: tx.one(select(clients).where(clients.c.client_id == client_id)))
 
 
 async def login_do(identity: Identity, request: Request) -> Response:
@@ -58,21 +118,19 @@ async def login_do(identity: Identity, request: Request) -> Response:
     visitor, form = await Browser.of(identity, request), await read_form(request)
     following = local_path(visitor.place, form.get("next"))
     if not visitor.proves_form(form):
-        return _again(visitor, "invalid_login_request", following)
+        return back_to_login(visitor.place, "invalid_login_request", following)
     source = audit.Source.of(request)
     try:
-        origin = hinted_origin(form.get("login_hint"))
+        origin = hinted_origin(identity, form.get("login_hint"))
         username, password = form.get("username", ""), form.get("password", "")
         checked = await check_password(identity, source, username, password, origin, change_required=True)
         return await _logged_in(identity, visitor, source, checked, following)
     except Problem as problem:
         reasons = {LOCKED: "account_locked", "Account not verified": "account_not_verified"}
-        return _again(visitor, reasons.get(problem.description, "login_failure"), following)
-
-
-def _again(visitor: Browser, error: str, following: str) -> Response:
-    query = {"error": error} if following == "/" else {"error": error, "next": following}
-    return moved(visitor.place, f"/login?{urlencode(query)}")
+        reason = "login_failure"
+        if problem.status == 503:
+            reason = "busy" if problem.description.startswith("Too many") else "provider_down"
+        return back_to_login(visitor.place, reasons.get(problem.description, reason), following)
 
 
 async def _logged_in(
@@ -97,11 +155,11 @@ async def force_password_change(identity: Identity, request: Request) -> Respons
     visitor, form = await Browser.of(identity, request), await read_form(request)
     following = local_path(visitor.place, form.get("next"))
     if not visitor.proves_form(form):
-        return _again(visitor, "invalid_login_request", following)
+        return back_to_login(visitor.place, "invalid_login_request", following)
     code, new = form.get("code", ""), form.get("password", "")
     row = await identity.read(lambda tx: _of_code(tx, code))
     if row is None:
-        return _again(visitor, "invalid_login_request", following)
+        return back_to_login(visitor.place, "invalid_login_request", following)
 
     def refused(text: str) -> Response:
         return page(visitor, "new_password.html", 422, error=text, code=code, next=following)
@@ -126,7 +184,7 @@ async def force_password_change(identity: Identity, request: Request) -> Respons
 
     value = await identity.write(work)
     if value is None:
-        return _again(visitor, "invalid_login_request", following)
+        return back_to_login(visitor.place, "invalid_login_request", following)
     return browser.with_session(visitor.place, moved(visitor.place, following), value, row)
 
 
@@ -173,7 +231,7 @@ async def forget_client(identity: Identity, request: Request) -> Response:
     visitor, form = await Browser.of(identity, request), await read_form(request)
     user, client_id = visitor.user, form.get("client_id", "")
     if user is None or not visitor.proves_form(form):
-        return _again(visitor, "invalid_login_request", "/")
+        return back_to_login(visitor.place, "invalid_login_request", "/")
     source = audit.Source.of(request, client_id)
 
     def work(tx: Tx) -> None:

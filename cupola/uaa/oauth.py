@@ -97,7 +97,7 @@ async def userinfo(identity: Identity, request: Request) -> Response:
     if "roles" in caller.scopes:
         body["roles"] = sorted(groups | DEFAULT_GROUPS)
     if "user_attributes" in caller.scopes:
-        body["user_attributes"] = {}
+        body["user_attributes"] = row.attributes
     return json_response(body)
 
 

@@ -3,6 +3,7 @@
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from cupola.config import Settings
 from cupola.uaa.browser import CSRF, Browser, Place
 from cupola.uaa.service import Identity
 
-__all__ = ["html", "moved", "page", "stylesheet", "wants_json"]
+__all__ = ["back_to_login", "html", "moved", "page", "stylesheet", "wants_json"]
 
 # No form-action: after our own form browsers follow redirects to the client's site, and some apply it to those.
 _HEADERS = {
@@ -50,6 +51,12 @@ def page(browser: Browser, template: str, status: int = 200, **values: Any) -> R
 def moved(place: Place, path: str) -> Response:
     """To another page of the identity server, on the host that the browser is at."""
     return RedirectResponse(place.path + path, 302, {"Cache-Control": "no-store"})
+
+
+def back_to_login(place: Place, error: str, following: str) -> Response:
+    """To the login page, which tells of an error; `following` is where to go after a login."""
+    query = {"error": error} if following == "/" else {"error": error, "next": following}
+    return moved(place, f"/login?{urlencode(query)}")
 
 
 def wants_json(request: Request) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
     "invalid_scope",
     "json_response",
     "not_logged_in",
+    "provider_down",
     "scim",
     "too_busy",
     "unauthorized",
@@ -94,6 +95,14 @@ def too_busy(what: str) -> Problem:
     """Work that would have to wait too long."""
     problem = Problem(503, "temporarily_unavailable", f"Too many {what} at the moment. Try again in a few seconds.")
     problem.headers["Retry-After"] = "5"
+    return problem
+
+
+def provider_down(origin: str) -> Problem:
+    """An identity provider that does not answer, or rests after it did not."""
+    text = f"The identity provider {origin} does not answer at the moment. Try again later."
+    problem = Problem(503, "temporarily_unavailable", text)
+    problem.headers["Retry-After"] = "10"
     return problem
 
 

@@ -21,6 +21,7 @@ from cupola.uaa import (
     oauth,
     pages,
     password_change,
+    provider_login,
     users,
 )
 from cupola.uaa.problems import Problem, bad_request, json_response
@@ -35,6 +36,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/info", information.info),
     ("GET", "/login", login_pages.login),
     ("POST", "/login.do", login_pages.login_do),
+    ("GET", "/login/start/{origin}", provider_login.start),
+    ("GET", "/login/callback/{origin}", provider_login.callback),
     ("GET", "/logout.do", login_pages.logout),
     ("GET", "/", login_pages.home),
     ("POST", "/approvals.do", login_pages.forget_client),

@@ -18,8 +18,10 @@ from cupola.tokens.authenticate import API, Authenticator
 from cupola.tokens.keys import SigningKeys
 from cupola.uaa import first_start
 from cupola.uaa.issue import Issuer
+from cupola.uaa.outside import Outside
 from cupola.uaa.passwords import Passwords
 from cupola.uaa.problems import bad_token, too_busy
+from cupola.uaa.providers import Providers
 from cupola.uaa.refresh import end_session
 from cupola.uaa.revocations import Revocations, pair
 
@@ -47,17 +49,21 @@ class Identity:
         self.passwords = Passwords(settings.identity.shared_secret_argon2_memory_kib)
         self.issuer = Issuer(settings, self.keys)
         self.revocations = Revocations(database)
+        self.outside = Outside()
+        self.providers = Providers(settings, self.outside)
         self._authenticator = Authenticator(self.keys, self.issuer_url, self.revocations.concern)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="identity")
         self._hashing = 0
         self._hashers = ThreadPoolExecutor(_HASHERS, thread_name_prefix="passwords")
 
     def ensure(self, tx: Tx) -> None:
-        """The groups, the clients and the first user of a new platform. Safe at every start."""
+        """The groups, the clients and the first user of a new platform. Safe at every start. Raises ConfigError."""
+        self.providers.check()
         first_start.ensure(tx, self.settings, self.passwords)
 
     def close(self) -> None:
         """Stop the threads."""
+        self.outside.close()
         self._threads.shutdown()
         self._hashers.shutdown()
 

@@ -228,7 +228,7 @@ async def delete(identity: Identity, request: Request) -> Response:
             required_version(request, guid, row.version, "user", "DELETE")
         (body,) = shown(tx, [row])
         tables.delete_user(tx, guid, identity.lifetime(tx))
-        unlock(tx, row.username)
+        unlock(tx, row.username, row.origin)
         audit.record(tx, "UserDeleted", source, row)
         return row.version, body
 
@@ -274,7 +274,7 @@ async def status(identity: Identity, request: Request) -> Response:
     def work(tx: Tx) -> None:
         row = user(tx, guid)
         if "locked" in wanted:
-            unlock(tx, row.username)
+            unlock(tx, row.username, row.origin)
         if "passwordChangeRequired" in wanted:
             if row.origin != "uaa":
                 raise bad_request("Can only require password change for internal users.", "scim")
