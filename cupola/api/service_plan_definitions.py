@@ -16,7 +16,7 @@ from cupola.brokers.osmapi import DefinitionSchema
 from cupola.domain import visibility
 from cupola.rest import listing
 from cupola.rest.message import Message, metadata, nested, object_, string, to_one
-from cupola.rest.operation import Call, Listing, Operation, StreamCall
+from cupola.rest.operation import Call, Listing, Operation, Parameter, StreamCall
 from cupola.rest.present import Links
 from cupola.rest.present import to_one as one
 from cupola.rest.query import Query
@@ -142,6 +142,22 @@ DEFINITION_SCHEMAS = Resource(
 )
 _DEFINITIONS = Listing(PLAN_DEFINITIONS)
 _SCHEMAS = Listing(DEFINITION_SCHEMAS)
+
+
+class _Pages(TypedDict):
+    pagination: dict[str, Any]
+
+
+class DefinitionsPage(_Pages):
+    """A page of definitions."""
+
+    resources: list[ServicePlanDefinition]
+
+
+class SchemasPage(_Pages):
+    """A page of schemas."""
+
+    resources: list[PlanDefinitionSchema]
 
 
 def _definitions(call: StreamCall, client: BrokerClient) -> Definitions:
@@ -296,9 +312,18 @@ def _bodies(*kinds: type[Message]) -> dict[str, Sequence[type[Message]]]:
     return {"bodies": kinds}
 
 
+def _list(listed: Listing, stream: _Stream, shape: Any) -> Operation:
+    """A list that asks brokers: it takes what other lists take, and answers itself."""
+    names = listing.parameters(listed)
+    query = [Parameter(name, "As in every list." if name in _USUAL else "Comma-separated values.") for name in names]
+    return Operation("GET", listed.resource.path, stream=stream, query=query, query_status=400, shape=shape)
+
+
+_USUAL = {"page", "per_page", "order_by", "created_ats", "updated_ats", "label_selector"}
+
 OPERATIONS: list[Operation] = [
-    Operation("GET", PLAN_DEFINITIONS.path, stream=list_definitions, listing=_DEFINITIONS, returns=PLAN_DEFINITIONS),
-    Operation("GET", DEFINITION_SCHEMAS.path, stream=list_schemas, listing=_SCHEMAS, returns=DEFINITION_SCHEMAS),
+    _list(_DEFINITIONS, list_definitions, DefinitionsPage),
+    _list(_SCHEMAS, list_schemas, SchemasPage),
     _operation("GET", SERVICE_OFFERINGS.path + "/{guid}/plan_definition_schema", show_schema, DEFINITION_SCHEMAS),
     _operation("POST", SERVICE_PLANS.path, create_plan, SERVICE_PLANS, status=201, **_bodies(CreatePlan)),
     _operation("GET", _DEFINITION, show_definition, PLAN_DEFINITIONS),

@@ -267,7 +267,7 @@ def _gone() -> CloudError:
 
 
 def _as_gateway(error: BrokerError) -> CloudError:
-    return CloudError(error.code, error.title, 502, error.text)
+    return BrokerError(error.kind, 502, error.text)
 
 
 def _as_answer(error: BrokerError) -> CloudError:
@@ -275,7 +275,7 @@ def _as_answer(error: BrokerError) -> CloudError:
     if error.answered in {400, 422}:
         return errors.unprocessable(error.text)
     if error.answered in {404, 409}:
-        return CloudError(error.code, error.title, error.answered, error.text)
+        return BrokerError(error.kind, error.answered, error.text)
     return _as_gateway(error)
 
 

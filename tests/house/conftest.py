@@ -16,9 +16,10 @@ def open_town(prepared: Prepared, directory: Path) -> Iterator[Town]:
     database = prepared.fresh(directory)
     with open_cloud(database, directory) as cloud:
         town = Town(cloud, lambda: None, directory)
-        town.make_everything()
-        town.restore = prepared.keep(database)
-        yield town
+        with town.beside:
+            town.make_everything()
+            town.restore = prepared.keep(database)
+            yield town
     database.close()
 
 

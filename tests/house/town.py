@@ -7,6 +7,7 @@ each operation is called on them (`RECIPES`). Modules in tests/house/recipes are
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ class Town:
         self.restore = restore
         """Brings back the database as it was when everything was just made."""
         self.callers: dict[str, Client] = {}
+        self.beside = ExitStack()
+        """What runs beside the platform, such as a broker, until the town is no more."""
         self._things: dict[str, str] = {}
         self._makers = all_makers()
 
