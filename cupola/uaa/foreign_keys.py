@@ -3,8 +3,8 @@ and every few minutes, so that a key which was taken back is no longer trusted."
 
 import base64
 import binascii
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from joserfc import jwt
@@ -48,17 +48,17 @@ class ForeignKeys:
         if not keys:
             raise Unreachable("it publishes no key that can verify a signature")
         self._keys = keys
-        self._fetched_at = time.monotonic() - age
+        self._fetched_at = monotonic() - age
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to look whether they are still the same."""
-        return time.monotonic() - self._fetched_at >= self._refresh_seconds
+        return monotonic() - self._fetched_at >= self._refresh_seconds
 
     @property
     def is_stale(self) -> bool:
         """Whether they are too old to be trusted."""
-        return time.monotonic() - self._fetched_at >= STALE
+        return monotonic() - self._fetched_at >= STALE
 
     def verify(self, token: str) -> dict[str, Any]:
         """Claims of a token with a good signature, by the keys that are known. Raises UnknownKey, ValueError, JoseError."""
@@ -97,11 +97,11 @@ class ForeignKeys:
 
     async def refresh(self) -> None:
         """Fetch them, unless that was just done. Raises Unreachable."""
-        if time.monotonic() - self._tried_at < PAUSE:
+        if monotonic() - self._tried_at < PAUSE:
             if not self._keys:
                 raise Unreachable("its keys could not be fetched a moment ago")
             return
-        self._tried_at = time.monotonic()
+        self._tried_at = monotonic()
         self.take(await self._fetch())
 
 

@@ -7,9 +7,9 @@ is judged by the provider's keys and by what is configured here, never by what i
 import base64
 import hashlib
 import hmac
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -199,14 +199,14 @@ class Oidc:
         return claims
 
     async def _endpoints(self) -> Endpoints:
-        if self._found is not None and time.monotonic() - self._found_at < KEPT:
+        if self._found is not None and monotonic() - self._found_at < KEPT:
             return self._found
         try:
             self._found = await self._discovered()
         except Unreachable:
             if self._found is None:
                 raise
-        self._found_at = time.monotonic()
+        self._found_at = monotonic()
         return self._found
 
     async def _discovered(self) -> Endpoints:

@@ -9,8 +9,8 @@ A server that failed three times in a row is left alone for ten seconds; then on
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any, TypeVar
 
 __all__ = ["Gate", "Outside", "Unreachable"]
@@ -124,13 +124,13 @@ class Gate:
             raise Unreachable(f"{self.name}: {self._most} questions wait for it already")
         if self._failures < FAILURES:
             return False
-        if self._trying or time.monotonic() < self._rests_until:
+        if self._trying or monotonic() < self._rests_until:
             raise Unreachable(f"{self.name} failed {self._failures} times in a row and is left alone for a moment")
         self._trying = True
         return True
 
     def _failed(self, text: str) -> Unreachable:
         self._failures += 1
-        self._rests_until = time.monotonic() + REST
+        self._rests_until = monotonic() + REST
         log.warning("%s", text)
         return Unreachable(text)
