@@ -51,7 +51,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
 
 def _own(actor: Actor) -> Any:
     # One job is shown to whoever knows its guid; a list of all of them only to those who read everything.
-    return None if actor.reads_everything else jobs.c.guid.is_(None)
+    return None if actor.reads_everything else jobs.c.guid == ""
 
 
 JOBS = Resource(

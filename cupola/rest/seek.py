@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import CTE, Column, ColumnElement, Row, Select, and_, asc, bindparam, desc, func, select, tuple_, union
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.functions import FunctionElement
 
 from cupola.rest.conditions import alternatives
 from cupola.store.database import Tx
@@ -56,7 +59,7 @@ class Statements:
         # Without this, a statement that names its table in the result columns alone would count one row of nothing.
         self.count = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
         # To sort by what a condition's index does not give, a database reads all that match: of these the key alone.
-        narrow = key if where and key not in self.columns else None
+        narrow = key if where else None
         self.forward = _limited(statement, base, order, narrow)
         self.backward = _limited(statement, base, [(column, not down) for column, down in order], narrow)
         # Rows are compared as a whole, which needs one direction and values that are never NULL.
@@ -86,11 +89,29 @@ def _limited(statement: Select[Any], base: Select[Any], order: Order, narrow: Co
     offset: BindParameter[int] = bindparam("page_offset")
     if narrow is None:
         return statement.limit(limit).offset(offset).order_by(*_sorted(order))
-    keys = statement.with_only_columns(narrow, maintain_column_froms=True).order_by(None).order_by(*_sorted(order))
-    return base.where(narrow.in_(keys.limit(limit).offset(offset).correlate(None))).order_by(*_sorted(order))
+    keys = statement.with_only_columns(narrow, maintain_column_froms=True).order_by(None)
+    found = keys.order_by(*_sorted([(_NotByIndex(column), down) for column, down in order])).limit(limit).offset(offset)
+    return base.where(narrow.in_(found.correlate(None))).order_by(*_sorted(order))
 
 
-def _sorted(order: Order) -> list[ColumnElement[Any]]:
+class _NotByIndex(FunctionElement[Any]):
+    """A column to sort by. SQLite, which keeps no statistics, would read through a whole table that has this order rather
+    than use the index of a condition on a range."""
+
+    inherit_cache = True
+
+
+@compiles(_NotByIndex)
+def _plainly(element: _NotByIndex, compiler: SQLCompiler, **more: Any) -> str:
+    return compiler.process(element.clauses, **more)
+
+
+@compiles(_NotByIndex, "sqlite")
+def _on_sqlite(element: _NotByIndex, compiler: SQLCompiler, **more: Any) -> str:
+    return "+" + compiler.process(element.clauses, **more)
+
+
+def _sorted(order: Sequence[tuple[ColumnElement[Any], bool]]) -> list[ColumnElement[Any]]:
     return [desc(column) if down else asc(column) for column, down in order]
 
 

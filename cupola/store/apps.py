@@ -11,7 +11,7 @@ apps = Table(
     metadata,
     *resource_columns(),
     Column("name", String(255), nullable=False),
-    Column("name_key", String(255), nullable=False),
+    Column("name_key", String(255), nullable=False, index=True),
     guid_ref("space_guid", "spaces"),
     Column("state", String(16), nullable=False, default="STOPPED"),
     Column("lifecycle_type", String(16), nullable=False, default="buildpack"),

@@ -83,7 +83,7 @@ spaces = Table(
     metadata,
     *resource_columns(),
     Column("name", String(255), nullable=False),
-    Column("name_key", String(255), nullable=False),
+    Column("name_key", String(255), nullable=False, index=True),
     Column("suspended", Boolean, nullable=False, default=False),
     Column("deleting", Boolean, nullable=False, default=False),
     Column("ssh_enabled", Boolean, nullable=False, default=True),

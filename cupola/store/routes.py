@@ -34,7 +34,7 @@ routes = Table(
     "routes",
     metadata,
     *resource_columns(),
-    Column("host", String(63), nullable=False),
+    Column("host", String(63), nullable=False, index=True),
     Column("path", String(128), nullable=False),
     Column("port", Integer, nullable=False, default=0),
     guid_ref("domain_guid", "domains", index=False),

@@ -692,6 +692,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_spaces_created_at"), "spaces", ["created_at"], unique=False)
     op.create_index(op.f("ix_spaces_isolation_segment_guid"), "spaces", ["isolation_segment_guid"], unique=False)
+    op.create_index(op.f("ix_spaces_name_key"), "spaces", ["name_key"], unique=False)
     op.create_index(op.f("ix_spaces_organization_guid"), "spaces", ["organization_guid"], unique=False)
     op.create_index(op.f("ix_spaces_quota_guid"), "spaces", ["quota_guid"], unique=False)
     op.create_index(op.f("ix_spaces_updated_at"), "spaces", ["updated_at"], unique=False)
@@ -723,8 +724,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("space_guid", "name_key", name=op.f("uq_apps_space_guid_name_key")),
     )
     op.create_index(op.f("ix_apps_created_at"), "apps", ["created_at"], unique=False)
-    op.create_index("ix_apps_created_guid", "apps", ["created_at", "guid", "id"], unique=False)
+    op.create_index("ix_apps_created_guid", "apps", ["created_at", "guid"], unique=False)
     op.create_index(op.f("ix_apps_droplet_guid"), "apps", ["droplet_guid"], unique=False)
+    op.create_index(op.f("ix_apps_name_key"), "apps", ["name_key"], unique=False)
     op.create_index(op.f("ix_apps_space_guid"), "apps", ["space_guid"], unique=False)
     op.create_index(op.f("ix_apps_updated_at"), "apps", ["updated_at"], unique=False)
     op.create_table(
@@ -773,6 +775,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("guid", name=op.f("uq_routes_guid")),
     )
     op.create_index(op.f("ix_routes_created_at"), "routes", ["created_at"], unique=False)
+    op.create_index(op.f("ix_routes_host"), "routes", ["host"], unique=False)
     op.create_index(op.f("ix_routes_space_guid"), "routes", ["space_guid"], unique=False)
     op.create_index(op.f("ix_routes_updated_at"), "routes", ["updated_at"], unique=False)
     op.create_table(
