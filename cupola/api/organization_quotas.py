@@ -101,7 +101,8 @@ def _organizations(world: World, page: Sequence[Row[Any]]) -> dict[str, list[str
         statement = statement.where(organizations.c.guid.in_(visibility.readable_orgs()))
         values["actor"] = world.actor.guid
     found: dict[str, list[str]] = {row.guid: [] for row in page}
-    for quota, organization in world.tx.all(statement, values):
+    pairs: Sequence[Any] = world.tx.all(statement, values)
+    for quota, organization in pairs:
         found[quota].append(organization)
     return found
 

@@ -110,7 +110,8 @@ def _their_spaces(world: World, page: Sequence[Row[Any]]) -> dict[str, dict[str,
     # A list for one space shows that space alone.
     only = getattr(page[0], "only_space", None)
     found: dict[str, dict[str, list[str]]] = {row.guid: {} for row in page}
-    for group, phase, space in world.tx.all(statement, values):
+    bindings: Sequence[Any] = world.tx.all(statement, values)
+    for group, phase, space in bindings:
         if only is None or only == space:
             found[group].setdefault(phase, []).append(space)
     for phases in found.values():

@@ -99,7 +99,8 @@ def _spaces(world: World, page: Sequence[Row[Any]]) -> dict[str, list[str]]:
         statement = statement.where(spaces.c.guid.in_(visibility.readable_spaces()))
         values["actor"] = world.actor.guid
     found: dict[str, list[str]] = {row.guid: [] for row in page}
-    for quota, space in world.tx.all(statement, values):
+    pairs: Sequence[Any] = world.tx.all(statement, values)
+    for quota, space in pairs:
         found[quota].append(space)
     return found
 
