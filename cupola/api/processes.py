@@ -11,10 +11,11 @@ from cupola.api.apps import APPS
 from cupola.domain import instances, visibility
 from cupola.domain import processes as rules
 from cupola.domain.access import has_in_space
+from cupola.rest import listing
 from cupola.rest.message import Message, anything, integer, metadata, string
 from cupola.rest.operation import Call, Operation, Parameter, Reply, list_, update
 from cupola.rest.present import Links, Metadata, common, metadata_of, to_one
-from cupola.rest.resource import Filter, Resource, World
+from cupola.rest.resource import Embed, Filter, Resource, World
 from cupola.store.apps import apps, processes
 from cupola.store.orgs import spaces
 
@@ -203,6 +204,7 @@ PROCESSES = Resource(
             ),
         ),
     ],
+    embeds=[Embed("process_instances", lambda world, rows: instances.briefs(world.tx, rows))],
 )
 
 Verb = Callable[[Call[Any, Any], Row[Any]], Any]
@@ -233,12 +235,10 @@ def itself(verb: Verb) -> Callable[[Call[Any, Any]], Any]:
 
 def show_process(call: Call[Any, None], process: Row[Any]) -> Any:
     """Get one process."""
-    if call.query.get("embed") is None:
-        return process
-    if call.query.get("embed") != "process_instances":
-        raise call.query.bad("Invalid embed resource: Valid embed resources are: 'process_instances'")
-    shown = call.present(PROCESSES, process)
-    return Reply(200, {**shown, "process_instances": instances.brief(call.tx, process)})
+    shown = [call.present(PROCESSES, process)]
+    for embed in listing.wanted_embeds_of(PROCESSES, call.query):
+        shown = listing.embedded(embed, call.world(), [process], shown)
+    return Reply(200, shown[0])
 
 
 def update_process(call: Call[Any, Update], process: Row[Any]) -> Row[Any]:
@@ -262,7 +262,7 @@ def process_instances(call: Call[Any, None], process: Row[Any]) -> Reply:
     world = call.world()
     path = f"/v3/processes/{process.guid}"
     links = {"self": world.link(path + "/process_instances"), "process": world.link(path)}
-    return Reply(200, {"resources": instances.brief(call.tx, process), "links": links})
+    return Reply(200, {"resources": instances.briefs(call.tx, [process])[process.guid], "links": links})
 
 
 def terminate(call: Call[Any, None], process: Row[Any]) -> None:

@@ -7,7 +7,7 @@ from cupola.rest.operation import Call, Operation, Reply
 
 __all__ = ["API_VERSION", "OPERATIONS"]
 
-API_VERSION = "3.182.0"
+API_VERSION = "3.228.0"
 """The Cloud Controller API version whose features are served; clients switch features on by it."""
 
 _LINKED = (

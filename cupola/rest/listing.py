@@ -17,7 +17,7 @@ from cupola.rest import seek
 from cupola.rest.conditions import as_exists, as_union, key_of
 from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
-from cupola.rest.resource import Fields, Filter, Include, Resource, World
+from cupola.rest.resource import Embed, Fields, Filter, Include, Resource, World
 from cupola.roles import Actor
 from cupola.store.schema import label_index
 
@@ -89,11 +89,12 @@ def page(call: Call[Any, Any], listing: Listing, url: str) -> dict[str, Any]:
     wanted_fields = _wanted_fields(resource.fields, query) if listing.includes else []
     statements, values = _statements(call, listing)
     rows, total = seek.rows(call.tx, statements, values, number, per_page, call.actor.guid)
+    wanted_embeds = wanted_embeds_of(resource, query)
     world = call.world(single=False)
-    body: dict[str, Any] = {
-        "pagination": pagination(query, url, number, per_page, total),
-        "resources": present(world, resource, rows),
-    }
+    shown = present(world, resource, rows)
+    for embed in wanted_embeds:
+        shown = embedded(embed, world, rows, shown)
+    body: dict[str, Any] = {"pagination": pagination(query, url, number, per_page, total), "resources": shown}
     if wanted_includes or wanted_fields:
         body["included"] = include_into({}, wanted_includes, world, rows)
         _fields_into(body["included"], wanted_fields, world, rows)
@@ -124,6 +125,24 @@ def page_of(query: Query, url: str, items: Sequence[Any]) -> dict[str, Any]:
         "pagination": pagination(query, url, number, per_page, len(items)),
         "resources": list(items[(number - 1) * per_page : number * per_page]),
     }
+
+
+def wanted_embeds_of(resource: Resource, query: Query) -> list[Embed]:
+    """What `embed` asks for. Raises for a name that the resource does not have."""
+    if not resource.embeds or "embed" not in query:
+        return []
+    names = [embed.name for embed in resource.embeds]
+    wanted = query.values("embed") or []
+    if any(name not in names for name in wanted):
+        allowed = ", ".join(f"'{name}'" for name in names)
+        raise query.bad(f"Invalid embed resource: Valid embed resources are: {allowed}")
+    return [embed for embed in resource.embeds if embed.name in wanted]
+
+
+def embedded(embed: Embed, world: World, rows: Sequence[Any], shown: Sequence[Any]) -> list[Any]:
+    """The shown resources, each with what is embedded."""
+    found = embed.load(world, rows)
+    return [{**one, embed.name: found[row.guid]} for row, one in zip(rows, shown, strict=True)]
 
 
 def _wanted_includes(resource: Resource, listing: Listing, query: Query) -> list[Include]:

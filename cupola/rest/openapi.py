@@ -220,6 +220,9 @@ def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
             yield _include([include.name for include in resource.includes])
         elif name == "fields":
             yield from _fields(resource.fields)
+        elif name == "embed":
+            names = [embed.name for embed in resource.embeds]
+            yield _comma_list(name, {"type": "string", "enum": names}, "What to add to each resource.")
         elif name in resource.timestamps:
             yield from _timestamps(name)
         else:

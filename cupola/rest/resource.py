@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, Table
 from cupola.roles import Actor
 from cupola.store.database import Tx
 
-__all__ = ["Fields", "Filter", "Include", "Resource", "Visible", "World"]
+__all__ = ["Embed", "Fields", "Filter", "Include", "Resource", "Visible", "World"]
 
 Visible = Callable[[Actor], ColumnElement[bool] | None]
 """Which rows an actor may see: a condition that names the actor as bindparam("actor"), or None for all rows. Apart from
@@ -86,6 +86,14 @@ class Fields:
         return replace(self, keys=tuple(key for key in self.keys if not key.startswith("relationships.")))
 
 
+@dataclass(frozen=True)
+class Embed:
+    """An `embed` value: `load` gives, by guid, what is added to each shown resource under this name."""
+
+    name: str
+    load: Callable[[World, Sequence[Row[Any]]], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class Resource:
     """A noun of the API. `name` as in messages and operation ids (`space`), `path` of its list (`/v3/spaces`)."""
@@ -108,6 +116,7 @@ class Resource:
     """Columns that sort for a name, where they differ from it."""
     default_order: Sequence[str] = ("id",)
     includes: Sequence[Include] = ()
+    embeds: Sequence[Embed] = ()
     fields: Sequence[Fields] = ()
     related: Mapping[str, Callable[[World, Sequence[Row[Any]]], Any]] = field(default_factory=dict)
     """Named loaders of what views need for the rows of a page; each at most a few statements."""
@@ -137,4 +146,5 @@ class Resource:
             names.append("include")
         if self.fields:
             names.append("fields")
-        return [*names, *(one.name for one in self.filters)]
+        names += [one.name for one in self.filters]
+        return [*names, "embed"] if self.embeds else names
