@@ -113,7 +113,7 @@ def _paste(kept: sqlite3.Connection, database: Database) -> None:
 
 
 class Postgres:
-    """One database, emptied and filled again with what a first start puts in."""
+    """One database, emptied and filled again with what a first start puts in; for one borrower at a time."""
 
     def __init__(self, server: str, directory: Path) -> None:
         self._url = create_database(server)
@@ -137,7 +137,6 @@ class Postgres:
         return "; ".join([*script, "SET session_replication_role = DEFAULT"])
 
     def fresh(self, directory: Path, threads: int = 2) -> Database:
-        assert self._lent.free, "there is one PostgreSQL database here, and somebody has it"
         self._run(self._again)
         return self._lent.lend()
 

@@ -87,7 +87,7 @@ class Direct:
             "http_version": "1.1",
             "method": method,
             "scheme": self._url.scheme,
-            "path": unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape"),
+            "path": unquote_to_bytes(raw_path).decode("utf-8", "replace"),
             "raw_path": raw_path,
             "root_path": "",
             "query_string": query,
