@@ -406,7 +406,7 @@ def load(
         _put(merged, key, text)
     for key, value in (flags or {}).items():
         if value is not None:
-            _put(merged, key, value)
+            _put(merged, key, _from_text(value, _type(key)) if isinstance(value, str) else value)
     try:
         settings = msgspec.convert(merged, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -480,6 +480,15 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
             if name in environment:
                 found.append((f"{section}.{field.name}", _from_text(environment[name], field.type)))
     return found
+
+
+def _type(key: str) -> Any:
+    """The type of a setting, None of one that does not exist."""
+    section, _, name = key.rpartition(".")
+    kind = next((field.type for field in msgspec.structs.fields(Settings) if field.name == section), None)
+    if not (isinstance(kind, type) and issubclass(kind, _Section)):
+        return None
+    return next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
 
 
 def _from_text(text: str, kind: Any) -> Any:

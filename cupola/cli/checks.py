@@ -14,7 +14,7 @@ from cupola.cli.place import shown
 from cupola.config import Settings
 from cupola.processes import running
 
-__all__ = ["MIN_FREE_MB", "file_system", "is_network", "port_problem", "prepare", "public_ports"]
+__all__ = ["MIN_FREE_MB", "file_system", "is_network", "option_of", "port_problem", "prepare", "public_ports"]
 
 MIN_FREE_MB = 256
 """MiB without which a start is refused: a database that meets a full disk stops everything at a worse moment."""
@@ -44,10 +44,21 @@ def prepare(settings: Settings, before: Settings | None) -> None:
     """Make the data directory and check it and the ports. `before`: the settings of what runs there already."""
     _data_directory(settings.data_dir)
     taken = set(public_ports(before)) if before and running.read(settings.run_dir, "router") else set()
+    if settings.platform.system_domain:
+        _certificates(settings)
     for address in public_ports(settings):
-        problem = "" if address in taken else port_problem(*address)
+        problem = "" if address in taken else port_problem(*address, option_of(settings, address[1]))
         if problem:
             raise click.ClickException(problem)
+
+
+def _certificates(settings: Settings) -> None:
+    # Reading certificates takes megabytes that a supervisor on a laptop need not have.
+    from cupola.cli.certificates import findings
+
+    for finding in findings(settings):
+        if finding.unusable:
+            raise click.ClickException(finding.problem)
 
 
 def _data_directory(path: Path) -> None:
@@ -122,13 +133,22 @@ def is_network(kind: str) -> bool:
 
 
 def public_ports(settings: Settings) -> list[tuple[str, int]]:
-    """Address and port pairs that the router will listen on."""
-    listen = settings.platform.listen
-    listen = "127.0.0.1" if listen == "localhost" else listen
-    return [(listen, settings.platform.port)]
+    """Address and port pairs that the router will listen on, those that API and identity are at first."""
+    platform = settings.platform
+    listen = "127.0.0.1" if settings.listen == "localhost" else settings.listen
+    ports = [platform.https_port, platform.http_port] if platform.system_domain else [platform.port]
+    return [(listen, port) for port in ports if port]
 
 
-def port_problem(address: str, port: int) -> str:
+def option_of(settings: Settings, port: int) -> str:
+    """The option of `cupola up` that chooses this port."""
+    platform = settings.platform
+    if not platform.system_domain:
+        return "--port"
+    return "--https-port" if port == platform.https_port else "--http-port"
+
+
+def port_problem(address: str, port: int, option: str = "--port") -> str:
     """Why nothing can listen there, or an empty string."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -139,11 +159,11 @@ def port_problem(address: str, port: int) -> str:
             probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return f"port {port} on {address} is in use{_holder(port)}: stop that, or choose another port (--port {_free_port(address, port)})"
+                return f"port {port} on {address} is in use{_holder(port)}: stop that, or choose another port ({option} {_free_port(address, port)})"
             if error.errno == errno.EACCES:
                 return (
                     f"port {port} needs root: run this as root, allow it (`sysctl net.ipv4.ip_unprivileged_port_start={port}`), "
-                    "or choose a port above 1023 with --port"
+                    f"or choose a port above 1023 with {option}"
                 )
             if error.errno == errno.EADDRNOTAVAIL:
                 return f"{address} is not an address of this machine: set platform.listen to one that is"

@@ -6,6 +6,7 @@ ApiProblem    the platform refused something or does not answer; the text is for
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
-__all__ = ["Api", "ApiProblem", "connected"]
+from cupola.cli.reach import address, trust
+from cupola.config import Settings
+
+__all__ = ["Api", "ApiProblem", "connected", "local_connector"]
 
 _RETRY_SECONDS = 15.0
 """Seconds for which reads are repeated while the platform restarts."""
@@ -159,6 +164,33 @@ class Api:
             await asyncio.sleep(_JOB_PAUSE)
 
 
+def local_connector(settings: Settings) -> aiohttp.TCPConnector | None:
+    """For aiohttp's client; None where nothing has to be known. Raises OSError. Belongs to a running loop."""
+    if not settings.platform.system_domain:
+        return None
+    return aiohttp.TCPConnector(ssl=trust(settings), resolver=_Here(address(settings)), ttl_dns_cache=None)
+
+
+class _Here(AbstractResolver):
+    """Every name is the router's address: the names come from the platform itself."""
+
+    def __init__(self, at: str) -> None:
+        self._address = at
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        kind = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        return [
+            ResolveResult(
+                hostname=host, host=self._address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 class _Counted(io.BufferedReader):
     """A file that says how far it was read."""
 
@@ -188,11 +220,20 @@ def _problem(method: str, url: str, status: int, text: str) -> ApiProblem:
 
 
 @asynccontextmanager
-async def connected(url: str, user: str, password: str, *, trust_proxies: bool = False) -> AsyncIterator[Api]:
+async def connected(
+    url: str,
+    user: str,
+    password: str,
+    *,
+    trust_proxies: bool = False,
+    connector: aiohttp.BaseConnector | None = None,
+) -> AsyncIterator[Api]:
     """An Api that is logged in. Raises ApiProblem."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=900)
     headers: Mapping[str, str] = {"Accept": "application/json", "User-Agent": "cupola"}
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=trust_proxies) as session:
+    async with aiohttp.ClientSession(
+        timeout=timeout, headers=headers, trust_env=trust_proxies, connector=connector
+    ) as session:
         api = Api(session, url.rstrip("/"), user, password)
         await api.open()
         yield api

@@ -36,7 +36,11 @@ def cupola(context: click.Context, data_dir: Path | None) -> None:
 @cupola.command()
 @_data_dir
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the one origin. [9080]")
-@click.option("--listen", metavar="ADDRESS", help="Address to listen on. [127.0.0.1]")
+@click.option("--listen", metavar="ADDRESS", help="Address to listen on. [127.0.0.1; with --system-domain every one]")
+@click.option("--system-domain", metavar="DOMAIN", help="Serve api.DOMAIN and so on by https, as a server does.")
+@click.option("--apps-domain", metavar="DOMAIN", help="Domain of apps. [apps.localhost, or apps.SYSTEM-DOMAIN]")
+@click.option("--https-port", type=click.IntRange(1, 65535), help="Port of https with --system-domain. [443]")
+@click.option("--http-port", type=click.IntRange(0, 65535), help="Port of http with --system-domain; 0: none. [80]")
 @click.option(
     "--isolation",
     type=click.Choice(["auto", "root", "rootless", "process", "none"]),
@@ -57,6 +61,10 @@ def up(
     data_dir: Path | None,
     port: int | None,
     listen: str | None,
+    system_domain: str | None,
+    apps_domain: str | None,
+    https_port: int | None,
+    http_port: int | None,
     isolation: str | None,
     config: Path | None,
     assignments: tuple[str, ...],
@@ -70,6 +78,10 @@ def up(
         "data_dir": str(data_dir or click.get_current_context().obj or "") or None,
         "platform.port": port,
         "platform.listen": listen,
+        "platform.system_domain": system_domain,
+        "platform.apps_domain": apps_domain,
+        "platform.https_port": https_port,
+        "platform.http_port": http_port,
         "runtime.isolation": isolation,
         **_pairs(assignments, "--set"),
     }
@@ -98,11 +110,22 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 @cupola.command()
 @_data_dir
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def doctor(data_dir: Path | None, as_json: bool) -> None:
+@click.option("--config", type=_FILE, help="As for `up`: examine what would be started.")
+@click.option("--system-domain", metavar="DOMAIN", help="As for `up`.")
+@click.option("--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True, help="As for `up`.")
+def doctor(
+    data_dir: Path | None,
+    as_json: bool,
+    config: Path | None,
+    system_domain: str | None,
+    assignments: tuple[str, ...],
+) -> None:
     """Say what this machine offers, what it lacks, what follows and what helps."""
     from cupola.cli.doctor import doctor
 
-    sys.exit(doctor(_place(data_dir), as_json))
+    given = {"platform.system_domain": system_domain, **_pairs(assignments, "--set")}
+    flags = {name: value for name, value in given.items() if value is not None}
+    sys.exit(doctor(_place(data_dir), as_json, (config, flags) if config or flags else None))
 
 
 @cupola.command()

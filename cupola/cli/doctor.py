@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 from rich.console import Console
 from rich.markup import escape
 
-from cupola.cli import checks, place, toolchains
+from cupola.cli import certificates, checks, place, toolchains
 from cupola.cli.place import shown
 from cupola.cli.up import chosen_settings
 from cupola.config import Settings
@@ -31,6 +31,8 @@ from cupola.runtime.local import cgroups, kernel, probe
 __all__ = ["Check", "doctor", "examine"]
 
 State = Literal["good", "weaker", "bad"]
+Wished = tuple[Path | None, dict[str, Any]] | None
+"""A file with settings, and flags."""
 _SCARCE_MEMORY_MB = 1024
 _MARKS: dict[State, str] = {
     "good": "[green]\u2714[/]",
@@ -51,21 +53,24 @@ class Check:
     remedy: str = ""
 
 
-def doctor(data_dir: Path, as_json: bool) -> int:
-    """Run the command; its exit status: 1 when something prevents the platform from running here."""
+def doctor(data_dir: Path, as_json: bool, wished: Wished = None) -> int:
+    """Run the command; its exit status: 1 when something prevents the platform from running here.
+
+    `wished` are settings of a platform that is to be started; without them those of the one that is there count.
+    """
     console = Console(highlight=False)
     if as_json:
-        found = list(examine(data_dir))
+        found = list(examine(data_dir, wished))
         print(json.dumps([asdict(one) for one in found], indent=2))  # noqa: T201  # the answer itself
     else:
-        found = _show(console, data_dir)
+        found = _show(console, data_dir, wished)
     return 1 if any(one.state == "bad" for one in found) else 0
 
 
-def _show(console: Console, data_dir: Path) -> list[Check]:
+def _show(console: Console, data_dir: Path, wished: Wished) -> list[Check]:
     found: list[Check] = []
     section = ""
-    examining = examine(data_dir)
+    examining = examine(data_dir, wished)
     while True:
         with console.status("Trying what this machine offers"):
             check = next(examining, None)
@@ -90,12 +95,12 @@ def _show(console: Console, data_dir: Path) -> list[Check]:
     return found
 
 
-def examine(data_dir: Path) -> Iterator[Check]:
+def examine(data_dir: Path, wished: Wished = None) -> Iterator[Check]:
     """Every check, in the order in which it is shown. Takes some seconds: instances of each mode are tried."""
-    settings = place.kept_settings(data_dir)
-    is_running = settings is not None and running.read(settings.run_dir, "controller") is not None
-    if settings is None:
-        settings = chosen_settings(None, {"data_dir": str(data_dir)})
+    kept = None if wished else place.kept_settings(data_dir)
+    is_running = kept is not None and running.read(kept.run_dir, "controller") is not None
+    file, flags = wished or (None, {})
+    settings = kept or chosen_settings(file, {"data_dir": str(data_dir), **flags})
     sections = (
         _machine(settings),
         _addresses(settings, is_running),
@@ -184,7 +189,7 @@ def _addresses(settings: Settings, is_running: bool) -> Iterator[Check]:
         if is_running and running.read(settings.run_dir, "router"):
             yield Check(section, f"port {port}", "good", "in use by this platform")
             continue
-        problem = checks.port_problem(address, port)
+        problem = checks.port_problem(address, port, checks.option_of(settings, port))
         yield Check(
             section,
             f"port {port}",
@@ -193,6 +198,10 @@ def _addresses(settings: Settings, is_running: bool) -> Iterator[Check]:
             problem,
         )
     yield _instance_ports(section, settings)
+    if settings.platform.system_domain:
+        yield from _names(section, settings)
+        yield from _certificates(settings)
+        return
     name = f"doctor.{settings.apps_domain}"
     try:
         socket.getaddrinfo(name, 80)
@@ -204,6 +213,40 @@ def _addresses(settings: Settings, is_running: bool) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check(section, "names of apps", "good", f"*.{settings.apps_domain} resolves")
+
+
+def _names(section: str, settings: Settings) -> Iterator[Check]:
+    """Whether the names of the system hosts and of apps are known to the DNS, as seen from here."""
+    for what, name, record in (
+        ("names of system hosts", f"api.{settings.platform.system_domain}", f"*.{settings.platform.system_domain}"),
+        ("names of apps", f"doctor.{settings.apps_domain}", f"*.{settings.apps_domain}"),
+    ):
+        try:
+            addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)})
+        except OSError:
+            yield Check(
+                section, what, "weaker", f"{name} does not resolve", "clients do not find the platform by this name",
+                f"give {record} an A (and AAAA) record with the address of this machine",
+            )  # fmt: skip
+        else:
+            yield Check(section, what, "good", f"{name} is {', '.join(addresses)}")
+
+
+def _certificates(settings: Settings) -> Iterator[Check]:
+    section = "Certificates"
+    for found in certificates.findings(settings):
+        state: State = "bad" if found.unusable else "weaker" if found.problem else "good"
+        until = f"until {found.certificate.until}" if found.certificate else ""
+        consequence = "clients refuse to connect"
+        if found.problem:
+            yield Check(section, found.what, state, found.problem, consequence, found.remedy)
+        else:
+            yield Check(section, found.what, state, until)
+    if settings.apps_domain == settings.platform.system_domain:
+        yield Check(
+            section, "domain of apps", "weaker", f"that of the system hosts, {settings.apps_domain}",
+            f"an app can set cookies for all of {settings.apps_domain}", "give apps a domain of their own (--apps-domain)",
+        )  # fmt: skip
 
 
 def _instance_ports(section: str, settings: Settings) -> Check:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cupola.cli import place
+from cupola.cli import certificates, place
 from cupola.cli.place import shown
 from cupola.cli.up import login_command
 
@@ -25,14 +25,18 @@ def login_info(data_dir: Path, password: bool) -> int:
     click.echo(f"API       {settings.api_url}")
     click.echo(f"User      {kept.username}")
     click.echo(f"Password  in {shown(kept.file)}; `{place.command('login-info --password', data_dir)}` prints it")
+    authority = certificates.authority_file(settings)
+    if authority is not None:
+        click.echo(f"Trust     export SSL_CERT_FILE={shown(authority)}   (or add --skip-ssl-validation below)")
     click.echo(f"Log in    {login_command(settings, kept)}")
-    click.echo(f"Token     {_token_command(settings.uaa_url, kept.username, data_dir)}")
+    click.echo(f"Token     {_token_command(settings.uaa_url, kept.username, data_dir, authority)}")
     return 0
 
 
-def _token_command(uaa: str, user: str, data_dir: Path) -> str:
+def _token_command(uaa: str, user: str, data_dir: Path, authority: Path | None) -> str:
     password = place.command("login-info --password", data_dir)
+    trust = f"--cacert {shown(authority)} " if authority else ""
     return (
-        f"curl -s -u cf: {uaa}/oauth/token -d grant_type=password -d username={user} "
+        f"curl -s {trust}-u cf: {uaa}/oauth/token -d grant_type=password -d username={user} "
         f'--data-urlencode "password=$({password})"'
     )

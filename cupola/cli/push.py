@@ -22,7 +22,7 @@ from rich.text import Text
 
 from cupola.cli import bits, manifest, place
 from cupola.cli.bits import BitsProblem, File
-from cupola.cli.client import Api, ApiProblem, connected
+from cupola.cli.client import Api, ApiProblem, connected, local_connector
 from cupola.cli.manifest import Application, Flags, ManifestProblem
 
 __all__ = ["Order", "Target", "push"]
@@ -76,8 +76,9 @@ def push(target: Target, order: Order) -> int:
 async def _push(console: Console, target: Target, order: Order) -> None:
     batches = [manifest.applications(directory, order.manifest, order.flags) for directory in order.directories]
     url, user, password, organization, space = _identity(target)
-    trust_proxies = urlsplit(url).hostname not in {"localhost", "127.0.0.1", "::1"}
-    async with connected(url, user, password, trust_proxies=trust_proxies) as api:
+    here = None if target.url else local_connector(place.required_settings(target.data_dir))
+    trust_proxies = here is None and urlsplit(url).hostname not in {"localhost", "127.0.0.1", "::1"}
+    async with connected(url, user, password, trust_proxies=trust_proxies, connector=here) as api:
         space_guid = await _space(api, organization, space)
         console.print(f"Pushing to {organization} / {space} at {url} as {user}", style="dim")
         for batch in batches:

@@ -44,6 +44,7 @@ class Status:
     api: str = ""
     apps_domain: str = ""
     isolation: str = ""
+    certificate: str = ""
     instances: int = 0
     supervised: bool = False
     processes: list[ProcessStatus] = field(default_factory=list)
@@ -84,10 +85,19 @@ def look(data_dir: Path) -> Status:
         api=settings.api_url,
         apps_domain=settings.apps_domain,
         isolation=_read(settings.run_dir / "cell.ready"),
+        certificate=_certificate(settings),
         instances=sum(1 for _ in instances.iterdir()) if instances.is_dir() else 0,
         supervised=supervisor.pid is not None,
         processes=[*([supervisor] if supervisor.pid else []), *processes],
     )
+
+
+def _certificate(settings: Settings) -> str:
+    if not settings.platform.system_domain:
+        return ""
+    from cupola.cli.certificates import summary
+
+    return summary(settings)
 
 
 def _process(settings: Settings, name: str) -> ProcessStatus:
@@ -150,6 +160,8 @@ def _show(console: Console, found: Status, data_dir: Path) -> None:
         console.print(f"API        {found.api}", markup=False)
         console.print(f"Apps       *.{found.apps_domain}, {found.instances} running instances", markup=False)
         console.print(f"Isolation  {found.isolation}", markup=False)
+        if found.certificate:
+            console.print(f"TLS        {found.certificate}", markup=False)
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cupola import config
-from cupola.cli import checks, place
+from cupola.cli import checks, place, reach
 from cupola.cli.place import Credentials, shown
 from cupola.cli.view import View
 from cupola.config import Settings
@@ -263,18 +264,15 @@ def announce(console: Console, settings: Settings, credentials: Credentials, sec
 
 
 def answers(settings: Settings, patience: float = _ANSWER_SECONDS) -> str:
-    """Why the API does not answer through the router, or an empty string. With a system domain: whether ports open."""
-    address, port = checks.public_ports(settings)[0]
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # not bound: dialled instead
+    """Why the API does not answer through the router, or an empty string."""
+    host = urlsplit(settings.api_url).netloc
     deadline = time.monotonic() + patience
     problem = ""
     while True:
-        connection = http.client.HTTPConnection(address, port, timeout=5)
+        connection = None
         try:
-            if settings.platform.system_domain:
-                connection.connect()
-                return ""
-            connection.request("GET", "/", headers={"Host": f"localhost:{port}"})
+            connection = reach.connection(settings, host.partition(":")[0], 5)
+            connection.request("GET", "/", headers={"Host": host})
             status = connection.getresponse().status
             if status == 200:
                 return ""
@@ -282,7 +280,8 @@ def answers(settings: Settings, patience: float = _ANSWER_SECONDS) -> str:
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
         if time.monotonic() > deadline:
             return problem
         time.sleep(0.02)
@@ -292,11 +291,9 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, a
     """Addresses, credentials and the next steps."""
     data = settings.data_dir
     isolation = _isolation(settings)
-    port = "" if settings.platform.system_domain else f":{settings.platform.port}"
-    scheme = "https" if settings.platform.system_domain else "http"
     lines = [
         ("API", settings.api_url),
-        ("Apps", f"{scheme}://NAME.{settings.apps_domain}{port}"),
+        ("Apps", settings.url_of(f"NAME.{settings.apps_domain}")),
         ("User", f"{credentials.username}, password in {shown(credentials.file)}"),
     ]
     shown_before = settings.run_dir / "password-shown"
@@ -305,6 +302,7 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, a
         lines.append(("Password", f"{credentials.password}   (shown this once)"))
     if isolation:
         lines.append(("Isolation", isolation))
+    lines += _certificates(settings)
     console.print()
     for name, value in lines:
         console.print(f"  [dim]{name:<11}[/]{escape(value)}", soft_wrap=True)
@@ -316,6 +314,18 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, a
     ):
         console.print(f"  [dim]{name:<11}[/]{escape(value)}", soft_wrap=True)
     console.print()
+
+
+def _certificates(settings: Settings) -> list[tuple[str, str]]:
+    if not settings.platform.system_domain:
+        return []
+    # Reading certificates takes megabytes that a supervisor on a laptop need not have.
+    from cupola.cli import certificates
+
+    hint = certificates.trust_hint(settings)
+    lines = [("TLS", certificates.summary(settings))]
+    lines += [("Trust", f"{hint}   (for cf and other clients)")] if hint else []
+    return [*lines, *(("Warning", text) for text in certificates.warnings(settings))]
 
 
 def _isolation(settings: Settings) -> str:

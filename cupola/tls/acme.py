@@ -27,6 +27,8 @@ from cupola.tls.places import Places
 __all__ = ["AcmeProblem", "obtain"]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
+_ATTEMPTS = 10
+"""Times that a request is signed again because the server did not like its nonce (RFC 8555, 6.5)."""
 _POLLS = 60
 _POLL_SECONDS = (0.25, 5.0)
 """First and longest pause between two questions for a state; each is half as long again as the one before."""
@@ -82,7 +84,7 @@ class _Account:
 
     async def post(self, url: str, payload: Any = None) -> tuple[Any, Any]:
         """JSON (or text) and headers of a signed request; without a payload it is a read (section 6.3)."""
-        for attempt in (1, 2, 3):
+        for attempt in range(1, _ATTEMPTS + 1):
             body = self._signed(url, await self._fresh_nonce(), payload)
             headers = {"Content-Type": "application/jose+json"}
             async with self._session.post(url, data=body, headers=headers) as answer:
@@ -92,7 +94,7 @@ class _Account:
                     is_json = "json" in answer.headers.get("Content-Type", "")
                     return (json.loads(text) if is_json and text else text), answer.headers
                 problem = _problem(text)
-            if not problem.get("type", "").endswith(":badNonce") or attempt == 3:
+            if not problem.get("type", "").endswith(":badNonce") or attempt == _ATTEMPTS:
                 raise AcmeProblem(_said(problem, answer.status))
         raise AssertionError("unreachable")
 

@@ -19,7 +19,7 @@ from cupola.tls.authority import Authority
 from cupola.tls.certificate import CertificateProblem, read_pair
 from cupola.tls.places import Pair, Places, source
 
-__all__ = ["Keeper", "apps_names", "authority_domains", "system_names"]
+__all__ = ["Keeper", "acme_names", "apps_names", "authority_domains", "system_names"]
 
 _LOOK_SECONDS = 60.0
 _AGAIN = (60.0, 6 * 3600.0)

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Cf"]
@@ -12,6 +12,7 @@ __all__ = ["Cf"]
 class Cf:
     program: str
     home: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -22,6 +23,7 @@ class Cf:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command and return how it ended; stderr is among stdout."""
         environment = {**os.environ, "CF_HOME": str(self.home), "CF_COLOR": "false", "LANG": "C.UTF-8"}
+        environment |= self.environment
         environment.pop("CF_TRACE", None)
         return subprocess.run(
             [self.program, *arguments], cwd=cwd, env=environment, text=True, input=answer, timeout=seconds, check=False,
