@@ -14,7 +14,7 @@ from cupola.uaa.scopes import JWT_BEARER, TOKEN_EXCHANGE
 __all__ = ["checked_jwks", "checked_secret", "invalid", "new_values", "view"]
 
 GRANT_TYPES = frozenset(
-    {"authorization_code", "client_credentials", "password", "refresh_token", JWT_BEARER, TOKEN_EXCHANGE}
+    {"authorization_code", "client_credentials", "password", "refresh_token", "user_token", JWT_BEARER, TOKEN_EXCHANGE}
 )
 _KNOWN = {
     "client_id",

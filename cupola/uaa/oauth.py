@@ -9,6 +9,7 @@ from starlette.responses import Response
 from cupola.store import identity as tables
 from cupola.store.database import Tx
 from cupola.uaa import audit
+from cupola.uaa.autologin import USER_TOKEN, user_token
 from cupola.uaa.bearer import Bearer, bearer
 from cupola.uaa.client_auth import authenticate
 from cupola.uaa.forms import form as read_form
@@ -28,6 +29,8 @@ async def token(identity: Identity, request: Request) -> Response:
     """Give a token."""
     form = await read_form(request)
     grant_type = form.get("grant_type", "")
+    if grant_type == USER_TOKEN:
+        return json_response(await user_token(identity, request, form), headers={"Pragma": "no-cache"})
     give = grant(grant_type)
     client = await authenticate(identity, request, form, public=grant_type in _PUBLIC)
     if grant_type not in client.grant_types:

@@ -11,11 +11,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cupola.uaa import (
+    approvals,
     authorize,
+    autologin,
     client_batches,
     client_secrets,
     clients,
+    external_groups,
     groups,
+    identity_providers,
     information,
     login_pages,
     oauth,
@@ -32,6 +36,8 @@ __all__ = ["application"]
 log = logging.getLogger(__name__)
 Handler = Callable[[Identity, Request], Awaitable[Response]]
 
+_MAPPING, _EXTERNAL = "/Groups/External", "/externalGroup/{external:path}"
+"""Names of external groups may have slashes in them."""
 ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/info", information.info),
     ("GET", "/login", login_pages.login),
@@ -41,6 +47,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/logout.do", login_pages.logout),
     ("GET", "/", login_pages.home),
     ("POST", "/approvals.do", login_pages.forget_client),
+    ("POST", "/autologin", autologin.get_code),
+    ("GET", "/autologin", autologin.log_in),
     ("GET", "/passcode", login_pages.passcode),
     ("POST", "/force_password_change", login_pages.force_password_change),
     ("GET", "/resources/pages.css", pages.stylesheet),
@@ -91,6 +99,13 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("PUT", "/Users/{guid}/password", password_change.change_password),
     ("GET", "/Groups", groups.search),
     ("POST", "/Groups", groups.create),
+    ("GET", "/Groups/External", external_groups.search),
+    ("GET", "/Groups/External/list", external_groups.search),
+    ("POST", "/Groups/External", external_groups.create),
+    ("DELETE", f"{_MAPPING}/groupId/{{group}}{_EXTERNAL}/origin/{{origin}}", external_groups.delete_by_group),
+    ("DELETE", f"{_MAPPING}/groupId/{{group}}{_EXTERNAL}", external_groups.delete_by_group),
+    ("DELETE", f"{_MAPPING}/displayName/{{group}}{_EXTERNAL}/origin/{{origin}}", external_groups.delete_by_name),
+    ("DELETE", f"{_MAPPING}/displayName/{{group}}{_EXTERNAL}", external_groups.delete_by_name),
     ("GET", "/Groups/{guid}", groups.show),
     ("PUT", "/Groups/{guid}", groups.put),
     ("PATCH", "/Groups/{guid}", groups.patch),
@@ -99,6 +114,15 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/Groups/{guid}/members", groups.add_member),
     ("GET", "/Groups/{guid}/members/{member}", groups.show_member),
     ("DELETE", "/Groups/{guid}/members/{member}", groups.remove_member),
+    ("GET", "/approvals", approvals.search),
+    ("PUT", "/approvals", approvals.put),
+    ("DELETE", "/approvals", approvals.revoke),
+    ("PUT", "/approvals/{client_id}", approvals.put_of_client),
+    ("GET", "/identity-providers", identity_providers.search),
+    ("POST", "/identity-providers", identity_providers.refuse_change),
+    ("GET", "/identity-providers/{id}", identity_providers.show),
+    ("PUT", "/identity-providers/{id}", identity_providers.refuse_change),
+    ("DELETE", "/identity-providers/{id}", identity_providers.refuse_change),
 ]
 
 

@@ -80,6 +80,8 @@ KNOWN_GROUPS = frozenset(
         "clients.secret",
         "clients.write",
         "groups.update",
+        "idps.read",
+        "idps.write",
         "scim.create",
         "scim.invite",
         "tokens.list",
