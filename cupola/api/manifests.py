@@ -1,5 +1,6 @@
 """Manifests: applied to a space, compared with it, written for an app."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -24,12 +25,18 @@ def _yaml(call: Call[Any, Any]) -> list[dict[str, Any]]:
     return parse.load(call.raw_body)
 
 
+def _lane(manifests: Sequence[parse.AppManifest]) -> str:
+    """Manifests with services wait for brokers; others wait for nobody."""
+    return "broker" if any(manifest.services for manifest in manifests) else "default"
+
+
 def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
     """Apply a manifest to a space: make the apps that are missing, then change all of them in a job."""
     manifests = parse.parse(_yaml(call))
     apply.create_missing(call.tx, call.settings, call.actor, call.row, manifests, call.warnings)
     payload = {
         "space_guid": call.row.guid,
+        "request_id": call.request_id,
         # The manifest may hold secrets in env.
         "manifest": call.tx.vault.seal(call.raw_body, "jobs.manifest"),
     }
@@ -38,6 +45,7 @@ def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
         "space.apply_manifest",
         payload,
         actor=call.actor,
+        lane=_lane(manifests),
         resource_guid=call.row.guid,
         resource_type="spaces",
     )
@@ -53,12 +61,17 @@ def apply_app_manifest(call: Call[Row[Any], None]) -> Accepted:
             f"The manifest must have exactly one application, named '{call.row.name}' as the app is. "
             "Manifests of several applications are applied to their space."
         )
-    payload = {"guid": call.row.guid, "manifest": call.tx.vault.seal(call.raw_body, "jobs.manifest")}
+    payload = {
+        "guid": call.row.guid,
+        "request_id": call.request_id,
+        "manifest": call.tx.vault.seal(call.raw_body, "jobs.manifest"),
+    }
     guid = jobs.enqueue(
         call.tx,
         "app.apply_manifest",
         payload,
         actor=call.actor,
+        lane=_lane(manifests),
         resource_guid=call.row.guid,
         resource_type="apps",
     )

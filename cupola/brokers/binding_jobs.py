@@ -127,8 +127,11 @@ class BindingJobs:
             "broker_operation": sealed.seal(tx, self._kind.table.c.broker_operation, operation),
         }
         changed = rows.change(tx, self._kind.table, binding, values)
-        request = request_of(tx, job.payload)
-        service_events.of_binding(tx, "start_create", job.actor, self._kind.event, changed, request)
+        self._record(tx, job, "start_create", changed)
+
+    def _record(self, tx: Tx, job: Job, action: str, binding: Row[Any]) -> None:
+        request, by_manifest = request_of(tx, job.payload), bool(job.payload.get("by_manifest"))
+        service_events.of_binding(tx, action, job.actor, self._kind.event, binding, request, by_manifest=by_manifest)
 
     def _bound(self, tx: Tx, job: Job, details: BindingDetails, description: str | None) -> None:
         binding = self._row(tx, job)
@@ -138,9 +141,7 @@ class BindingJobs:
             raise not_done("create", f"{binding.operation_type} in progress", keeps=True)
         values = {**last_operations.ended(tx, "create", "succeeded", description), **self._given(tx, details)}
         changed = rows.change(tx, self._kind.table, binding, values)
-        request = request_of(tx, job.payload)
-        by_manifest = bool(job.payload.get("by_manifest"))
-        service_events.of_binding(tx, "create", job.actor, self._kind.event, changed, request, by_manifest=by_manifest)
+        self._record(tx, job, "create", changed)
         service_bindings.ring(tx, self._kind)
 
     def _given(self, tx: Tx, details: BindingDetails) -> dict[str, Any]:

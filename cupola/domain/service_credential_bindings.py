@@ -260,14 +260,22 @@ def enqueue_creation(
     binding: Row[Any],
     body: Mapping[str, Any],
     request_id: str,
+    *,
+    by_manifest: bool = False,
 ) -> str:
     """Enqueue the job that has a broker make a binding; gives its guid."""
     offer = service_offers.of_plan(tx, instance.service_plan_guid)
     assert offer is not None, "a managed instance has a plan"
+    payload = {
+        "guid": binding.guid,
+        "request": service_instances.seal_request(tx, body),
+        "request_id": request_id,
+        "by_manifest": by_manifest,
+    }
     return jobs.enqueue(
         tx,
         f"{kind.jobs}.create",
-        {"guid": binding.guid, "request": service_instances.seal_request(tx, body), "request_id": request_id},
+        payload,
         actor=actor,
         lane=service_instances.LANE,
         target=offer.service_broker_guid,

@@ -1,12 +1,11 @@
 """What each kind of job does: one visible table, given to the runner by the controller."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, Table
 
-from cupola.brokers import backup_jobs, binding_jobs, cascades, instance_jobs, orphan_jobs, synchronize
+from cupola.brokers import backup_jobs, binding_jobs, cascades, instance_jobs, manifest_jobs, orphan_jobs, synchronize
 from cupola.brokers.client import BrokerClient
 from cupola.config import Settings
 from cupola.domain import (
@@ -19,7 +18,6 @@ from cupola.domain import (
     security_groups,
     space_quotas,
 )
-from cupola.domain.manifests import apply, parse
 from cupola.jobs.runner import Handler, Job
 from cupola.roles import Actor
 from cupola.store import rows
@@ -28,7 +26,7 @@ from cupola.store.database import Tx
 from cupola.store.orgs import organization_quotas as organization_quotas_table
 from cupola.store.orgs import roles as roles_table
 from cupola.store.orgs import space_quotas as space_quotas_table
-from cupola.store.orgs import spaces, users
+from cupola.store.orgs import users
 from cupola.store.platform import buildpacks as buildpacks_table
 from cupola.store.platform import security_groups as security_groups_table
 from cupola.store.staging import droplets as droplets_table
@@ -56,32 +54,11 @@ def _clear_all_caches(tx: Tx, job: Job) -> None:
     deletion.clear_buildpack_caches(tx, None)
 
 
-def _apply_app_manifest(settings: Settings, tx: Tx, job: Job) -> None:
-    app = rows.by_guid(tx, apps, job.payload["guid"])
-    if app is None:
-        return
-    text = tx.vault.open(job.payload["manifest"], "jobs.manifest")
-    (manifest,) = parse.parse(parse.load(text))
-    apply.apply(tx, settings, job.actor, app, manifest)
-
-
-def _apply_manifest(settings: Settings, tx: Tx, job: Job) -> None:
-    space = rows.by_guid(tx, spaces, job.payload["space_guid"])
-    if space is None:
-        return
-    text = tx.vault.open(job.payload["manifest"], "jobs.manifest")
-    manifests = parse.parse(parse.load(text))
-    found = apply.create_missing(tx, settings, job.actor, space, manifests, [])
-    for app, manifest in zip(found, manifests, strict=True):
-        apply.apply(tx, settings, job.actor, app, manifest)
-
-
 def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[str, Handler]:
     """Job operation to handler. `brokers` calls service brokers; whoever runs jobs closes it in the end."""
     brokers = brokers or BrokerClient(settings)
     return {
         "admin.clear_buildpack_cache": _clear_all_caches,
-        "app.apply_manifest": partial(_apply_app_manifest, settings),
         "app.clear_buildpack_cache": _of_row(apps, _clear_app_cache),
         "buildpack.delete": _of_row(buildpacks_table, buildpacks.delete),
         "droplet.delete": _of_row(droplets_table, droplets.delete),
@@ -89,7 +66,6 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
         "package.delete": _of_row(packages_table, packages.delete),
         "role.delete": _of_row(roles_table, roles.delete),
         "security_group.delete": _of_row(security_groups_table, security_groups.remove),
-        "space.apply_manifest": partial(_apply_manifest, settings),
         "space_quota.delete": _of_row(space_quotas_table, space_quotas.delete),
         "user.delete": _of_row(users, deletion.delete_user),
         **synchronize.handlers(settings, brokers),
@@ -98,4 +74,5 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
         **backup_jobs.handlers(settings, brokers),
         **orphan_jobs.handlers(brokers),
         **cascades.handlers(settings, brokers),
+        **manifest_jobs.handlers(settings),
     }

@@ -22,7 +22,7 @@ from cupola.store.routes import destinations as destinations_table
 from cupola.store.routes import domains as domains_table
 from cupola.store.routes import routes as routes_table
 
-__all__ = ["apply", "create_missing", "find_app", "split_route"]
+__all__ = ["about", "apply", "create_missing", "find_app", "split_route"]
 
 _ADJECTIVES = ("brave", "calm", "eager", "fancy", "gentle", "happy", "jolly", "kind", "lucky", "proud", "quick", "wise")
 _NOUNS = ("badger", "crane", "dingo", "eagle", "fox", "gecko", "heron", "ibex", "koala", "lynx", "otter", "zebra")
@@ -58,21 +58,25 @@ def create_missing(
             try:
                 app = apps.create(tx, settings, actor, body, warnings)
             except CloudError as error:
-                raise _about(manifest.name, error) from error
+                raise about(manifest.name, error) from error
         found.append(app)
     return found
 
 
-def _about(name: str, error: CloudError) -> CloudError:
+def about(name: str, error: CloudError) -> CloudError:
+    """The same error, naming the application."""
     return CloudError(error.code, error.title, error.status, f"For application '{name}': {error.detail}")
 
 
 def apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: AppManifest) -> None:
-    """Make an app what its manifest says; nothing that it does not name is removed. Raises errors naming the app."""
+    """Make an app what its manifest says; nothing that it does not name is removed. Raises errors naming the app.
+
+    Its services are bound afterwards, one by one (services.py).
+    """
     try:
         _apply(tx, settings, actor, app, manifest)
     except CloudError as error:
-        raise _about(manifest.name, error) from error
+        raise about(manifest.name, error) from error
 
 
 def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: AppManifest) -> None:
@@ -86,11 +90,6 @@ def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: Ap
     _routes(tx, settings, actor, app, manifest)
     if manifest.environment:
         apps.set_environment(tx, actor, app, manifest.environment)
-    for service in manifest.services:
-        raise errors.unprocessable(
-            f"For service '{service}': Service instance '{service}' not found. "
-            "This platform does not offer services yet: remove it from the manifest."
-        )
     data = {"request": {"manifest": f"applied to {app.name}"}}
     audit.record(tx, "audit.app.apply_manifest", actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
 

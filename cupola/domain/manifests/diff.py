@@ -99,7 +99,7 @@ def _listed(path: str, key: str, wanted: Sequence[Any], current: Sequence[Any]) 
         here = f"{path}/{index}"
         if name not in known:
             yield {"op": "add", "path": here, "value": value}
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and key != "services":
             for inner, one in value.items():
                 if key != "processes" or inner in _PROCESS_KEYS:
                     yield from _value(f"{here}/{inner}", inner, one, known[name].get(inner))

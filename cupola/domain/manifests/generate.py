@@ -12,6 +12,8 @@ from cupola.store.apps import apps as apps_table
 from cupola.store.database import Tx
 from cupola.store.routes import destinations, domains
 from cupola.store.routes import routes as routes_table
+from cupola.store.service_bindings import service_credential_bindings
+from cupola.store.service_instances import service_instances
 
 __all__ = ["application"]
 
@@ -31,6 +33,7 @@ def application(tx: Tx, app: Row[Any]) -> dict[str, Any]:
         "file-based-vcap-services": app.file_based_vcap_services,
     }
     found["env"] = apps.environment(tx, app)
+    found["services"] = _services(tx, app)
     found["routes"] = _routes(tx, app)
     found["metadata"] = {
         key: value
@@ -43,6 +46,17 @@ def application(tx: Tx, app: Row[Any]) -> dict[str, Any]:
     found["processes"] = [_process(row) for row in processes.of_app(tx, app.guid)]
     found["sidecars"] = [_sidecar(row) for row in sidecars.of_app(tx, app.guid)]
     return {key: value for key, value in found.items() if value not in (None, {}, [])}
+
+
+def _services(tx: Tx, app: Row[Any]) -> list[str]:
+    bindings = service_credential_bindings.c
+    names = (
+        select(service_instances.c.name)
+        .join(service_credential_bindings, bindings.service_instance_guid == service_instances.c.guid)
+        .where(bindings.app_guid == app.guid)
+        .distinct()
+    )
+    return sorted(tx.scalars(names), key=str.lower)
 
 
 def _routes(tx: Tx, app: Row[Any]) -> list[dict[str, Any]]:

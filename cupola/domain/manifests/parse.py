@@ -13,7 +13,16 @@ from cupola.domain.manifests.units import to_bytes_rate, to_mb
 from cupola.errors import CloudError, Several
 from cupola.store import labels
 
-__all__ = ["AppManifest", "ProcessManifest", "RouteManifest", "SidecarManifest", "env_text", "load", "parse"]
+__all__ = [
+    "AppManifest",
+    "ProcessManifest",
+    "RouteManifest",
+    "ServiceManifest",
+    "SidecarManifest",
+    "env_text",
+    "load",
+    "parse",
+]
 
 MAX_BYTES = 1024 * 1024
 _PROCESS_KEYS = (
@@ -63,6 +72,15 @@ class SidecarManifest:
 
 
 @dataclass(frozen=True)
+class ServiceManifest:
+    """A service's section; parameters are for the broker."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+    binding_name: str | None = None
+
+
+@dataclass(frozen=True)
 class AppManifest:
     """One checked application of a manifest. None means that the manifest does not say."""
 
@@ -77,7 +95,7 @@ class AppManifest:
     processes: list[ProcessManifest] = field(default_factory=list)
     sidecars: list[SidecarManifest] = field(default_factory=list)
     routes: list[RouteManifest] = field(default_factory=list)
-    services: list[str] = field(default_factory=list)
+    services: list[ServiceManifest] = field(default_factory=list)
     no_route: bool = False
     random_route: bool = False
     default_route: bool = False
@@ -358,12 +376,21 @@ def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteMani
         yield RouteManifest(one["route"], protocol, options if isinstance(options, dict) else None)
 
 
-def _services(given: Mapping[str, Any], problems: list[str]) -> list[str]:
-    names = []
-    for one in given.get("services") or []:
-        name = one.get("name") if isinstance(one, dict) else one
-        if not isinstance(name, str) or not name:
-            problems.append("Service instances must be strings or objects with a name")
-        else:
-            names.append(name)
-    return names
+def _services(given: Mapping[str, Any], problems: list[str]) -> list[ServiceManifest]:
+    listed = given.get("services") or []
+    found = [_service(one) for one in listed] if isinstance(listed, list) else [None]
+    if None in found:
+        problems.append("Services must be a list of service instances")
+    return [one for one in found if one is not None]
+
+
+def _service(given: Any) -> ServiceManifest | None:
+    """What is asked for, or None when that cannot be told."""
+    if isinstance(given, str) and given:
+        return ServiceManifest(given)
+    if not isinstance(given, dict) or not given.keys() <= {"name", "parameters", "binding_name"}:
+        return None
+    name, parameters, binding_name = given.get("name"), given.get("parameters", {}), given.get("binding_name", "")
+    if not isinstance(name, str) or not name or not isinstance(parameters, dict) or not isinstance(binding_name, str):
+        return None
+    return ServiceManifest(name, parameters or None, binding_name or None)
