@@ -7,7 +7,7 @@ from pathlib import Path
 from cupola.cli.place import shown
 from cupola.config import Settings
 from cupola.tls.certificate import Certificate, CertificateProblem, read, read_pair
-from cupola.tls.keeper import acme_names, apps_names, system_names
+from cupola.tls.keeper import apps_names, system_names
 from cupola.tls.places import Places, source
 
 __all__ = ["Finding", "authority_file", "findings", "summary", "trust_hint", "warnings"]
@@ -37,8 +37,6 @@ def findings(settings: Settings) -> Iterator[Finding]:
     places = Places(settings)
     chosen = source(settings)
     wanted = {"system hosts": (places.system, system_names(settings)), "apps": (places.apps, apps_names(settings))}
-    if chosen == "acme" and not settings.tls.acme_dns_command:
-        wanted["apps"] = places.apps, acme_names(settings).get("apps", [])
     for what, (pair, names) in wanted.items():
         if chosen != "files" and not pair.certificate.exists():
             continue
@@ -62,6 +60,9 @@ def _judged(settings: Settings, what: str, found: Certificate, names: list[str])
     if days < 0:
         return Finding(what, found, f"{found.file} ended on {found.until}", _renewal(settings))
     if ours == "acme" and _is_own(settings, found):
+        if what == "apps" and not settings.tls.acme_dns_command:
+            text = f"{found.file} is the platform's own: ACME certifies whole domains by DNS only"
+            return Finding(what, found, text, "set tls.acme_dns_command, or name single apps in tls.acme_names")
         text = f"{found.file} is the platform's own until the ACME server has issued one"
         return Finding(what, found, text, "see the controller's log for what the ACME server says")
     if missing:

@@ -107,7 +107,7 @@ class Keeper:
     async def _by_acme(self) -> None:
         """Have certified what is not, or not for long. Raises AcmeProblem, aiohttp's errors, TimeoutError, OSError."""
         for name, names in acme_names(self._settings).items():
-            file = self._places.made[name]
+            file = self._places.directory / f"{name}.pem"
             if await asyncio.to_thread(self._needs_acme, Pair(file, file), names):
                 chain = await obtain(self._settings, self._places, names)
                 await asyncio.to_thread(write_private, file, chain)
@@ -130,7 +130,4 @@ def acme_names(settings: Settings) -> dict[str, list[str]]:
     if tls.acme_dns_command:
         apps = dict.fromkeys([settings.apps_domain, f"*.{settings.apps_domain}", *tls.acme_names])
         return {"system": [f"*.{system}"], "apps": list(apps)}
-    found = {"system": system_names(settings)}
-    if tls.acme_names:
-        found["apps"] = list(tls.acme_names)
-    return found
+    return {"system": system_names(settings), **({"named": list(tls.acme_names)} if tls.acme_names else {})}

@@ -4,6 +4,7 @@ data_dir/keys/authority.key     private key of our own authority; the controller
 data_dir/tls/authority.crt      its certificate, for clients
 data_dir/tls/system.pem         key and chain of the system hosts, as `own` or `acme` made them
 data_dir/tls/apps.pem           the same for apps
+    data_dir/tls/named.pem          the same for single names of apps (`tls.acme_names`)
 data_dir/tls/acme/              account, and the answers to challenges
 data_dir/tls/domains/           DOMAIN.crt and DOMAIN.key of other domains (or `tls.domains_dir`)
 """
@@ -47,6 +48,9 @@ class Places:
         self.challenges = self.acme / "challenges"
         self.domains = Path(tls.domains_dir).expanduser() if tls.domains_dir else self.directory / "domains"
         self.made = {name: self.directory / f"{name}.pem" for name in ("system", "apps")}
+        self.named = self.directory / "named.pem"
+        single = source(settings) == "acme" and not tls.acme_dns_command
+        self._names = [name.lower() for name in tls.acme_names] if single else []
         if source(settings) == "files":
             self.system = Pair(Path(tls.certificate), Path(tls.key))
             self.apps = Pair(Path(tls.apps_certificate), Path(tls.apps_key)) if tls.apps_certificate else self.system
@@ -54,12 +58,12 @@ class Places:
             self.system, self.apps = (Pair(file, file) for file in self.made.values())
 
     def of_domains(self) -> dict[str, Pair]:
-        """Domain (lower case) to its files, for those of which both are there."""
-        found = {}
+        """Domain or single name (lower case) to its files, for those that are there."""
+        found = dict.fromkeys(self._names, Pair(self.named, self.named)) if self.named.exists() else {}
         try:
             entries = sorted(self.domains.iterdir())
         except OSError:
-            return {}
+            return found
         for file in entries:
             key = file.with_suffix(".key")
             if file.suffix == ".crt" and key.exists():
