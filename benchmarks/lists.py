@@ -3,12 +3,16 @@
     python -m benchmarks.lists [--quick] [--sqlite | --postgresql] [--only TEXT] [--markdown]
 
 Puts the volumes of Cloud Foundry's performance CI (benchmarks/lists_volumes/seed.py) into SQLite and into a throw-away
-PostgreSQL, and asks the whole application, in this process, for each list. `--quick` uses a tenth of the volumes.
+PostgreSQL, and asks the whole application, in this process, for each list. `--quick` uses a twentieth of the volumes and
+few rounds: what it says is rough, and misses are told but are no failure.
 
 By hand means: the same answer, from SQL as text on the driver's own connection and one plain function for each noun
 (benchmarks/lists_volumes/hand.py, views.py). Times are milliseconds of wall time, the best of several rounds that alternate between the
 two sides. Goals (exit status 1 where one is missed): at most 3 times the query by hand; the first page of a list at most
-3 times slower than on a platform of a hundredth of the size; the last page at most 5 times slower than the first.
+3 times slower than on a platform of a hundredth of the size; the last page at most 5 times slower than the first. Half a
+millisecond is allowed beside each: what a request costs that asks for nothing (benchmarks/api.py has goals for that). The
+growth is judged up to 100,000 rows (and a few more), and for callers whose own share does not grow along: who has a role
+in a tenth of everything has a hundred times as many roles there.
 """
 
 import argparse
@@ -27,21 +31,25 @@ import msgspec
 
 from benchmarks.lists_volumes.cases import Case, cases
 from benchmarks.lists_volumes.hand import ByHand, connect
-from benchmarks.lists_volumes.seed import Town, Volumes, seed
+from benchmarks.lists_volumes.seed import seed
+from benchmarks.lists_volumes.town import Town, Volumes
 from cupola.api.table import OPERATIONS
 from cupola.bell import Bells
 from cupola.config import load
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
-from cupola.roles import Actor
 from cupola.store.database import Database
 from tests import postgres
 from tests.databases import PlainVault, create_database
 
 Ask = Callable[[], Awaitable[Any]]
 BESIDE_HAND, GROWTH, DEPTH = 3.0, 3.0, 5.0
-SMALL = 0.01
-ROUNDS, SECONDS = 25, 1.2
+ALLOWED = 0.5
+"""Milliseconds beside each goal."""
+GROWN = 110_000
+"""Rows up to which the growth is judged."""
+SMALL, QUICK = 0.01, 0.05
+ROUNDS, SECONDS, QUICK_SECONDS = 30, 1.0, 0.05
 """Rounds of one case at most, and for how long there are more of them."""
 
 
@@ -98,22 +106,23 @@ def platform(url: str, volumes: Volumes) -> Iterator[Platform]:
         settings = load(environment={}, flags={"data_dir": str(directory)})
         database = Database(url, directory / "cupola.db", PlainVault(), Bells())
         town = seed(database, settings, volumes)
-        actors: dict[str | None, Actor] = {**town.actors}
 
         async def no_wait(_guid: str, _seconds: float) -> None:
             return None
 
-        services = Services(settings, database, authenticate=actors.__getitem__, wait_for_job=no_wait)
+        services = Services(
+            settings, database, authenticate=lambda header: town.actors[header or ""], wait_for_job=no_wait
+        )
         app = App(OPERATIONS, services)
         yield Platform(database, app, town, threads, settings.api_url)
         app.close()
         database.close()
 
 
-async def measure(sides: Mapping[str, Ask]) -> dict[str, float]:
+async def measure(sides: Mapping[str, Ask], seconds: float) -> dict[str, float]:
     """Milliseconds of one request, for each side."""
     best = dict.fromkeys(sides, float("inf"))
-    until = time.perf_counter() + SECONDS
+    until = time.perf_counter() + seconds
     for number in range(ROUNDS):
         for name, ask in sides.items():
             start = time.perf_counter()
@@ -124,7 +133,7 @@ async def measure(sides: Mapping[str, Ask]) -> dict[str, float]:
     return best
 
 
-async def run_case(large: Platform, small: Platform, case: Case, twin: Case) -> Result:
+async def run_case(large: Platform, small: Platform, case: Case, twin: Case, seconds: float) -> Result:
     """Measure one case; `twin` is the same on the small platform."""
     path = case.path
     first = msgspec.json.decode(await large.get(path, case.who))
@@ -145,7 +154,7 @@ async def run_case(large: Platform, small: Platform, case: Case, twin: Case) -> 
     }
     if case.is_first:
         sides["small"] = lambda: small.get(twin.path, twin.who)
-    best = await measure(sides)
+    best = await measure(sides, seconds)
     connection.close()
     return Result(case, total, best["hand"], best["ours"], best.get("small"))
 
@@ -164,12 +173,13 @@ def judge(results: Sequence[Result]) -> list[str]:
     firsts = {one.key: one for one in results if one.case.is_first}
     for one in results:
         name = f"{one.case.title} ({one.case.who})"
-        if one.ours > BESIDE_HAND * one.hand:
+        if one.ours > BESIDE_HAND * one.hand + ALLOWED:
             missed.append(f"{name}: {one.ours / one.hand:.1f} times the query by hand")
-        if one.small is not None and one.ours > GROWTH * one.small:
+        judged = one.case.steady and one.rows <= GROWN
+        if judged and one.small is not None and one.ours > GROWTH * one.small + ALLOWED:
             missed.append(f"{name}: {one.ours / one.small:.1f} times as slow as on the small platform")
         first = firsts.get(one.key)
-        if one.case.last and first is not None and one.ours > DEPTH * first.ours:
+        if one.case.last and first is not None and one.ours > DEPTH * first.ours + ALLOWED:
             missed.append(f"{name}: {one.ours / first.ours:.1f} times as slow as the first page")
     return missed
 
@@ -199,7 +209,7 @@ def show(cells: Sequence[str], markdown: bool) -> None:
         print(f"{cells[0]:36} {cells[1]:10}" + "".join(f"{cell:>11}" for cell in cells[2:]), flush=True)
 
 
-async def compare(large: Platform, small: Platform, only: str, markdown: bool) -> list[str]:
+async def compare(large: Platform, small: Platform, only: str, markdown: bool, seconds: float) -> list[str]:
     """Measure all cases whose title has `only` in it; gives what misses a goal."""
     results = []
     show(HEAD, markdown)
@@ -207,16 +217,19 @@ async def compare(large: Platform, small: Platform, only: str, markdown: bool) -
         show(["---"] * len(HEAD), markdown)
     for case, twin in zip(cases(large.town), cases(small.town), strict=True):
         if only in case.title:
-            results.append(await run_case(large, small, case, twin))
+            results.append(await run_case(large, small, case, twin, seconds))
             show(line(results[-1]), markdown)
     return judge(results)
 
 
-def run(title: str, urls: tuple[str, str], volumes: Volumes, only: str, markdown: bool) -> list[str]:
+def run(title: str, urls: tuple[str, str], options: argparse.Namespace) -> list[str]:
+    """Seed two platforms on one kind of database and compare; gives what misses a goal."""
+    volumes = Volumes().scaled(QUICK) if options.quick else Volumes()
+    seconds = QUICK_SECONDS if options.quick else SECONDS
     started = time.perf_counter()
     with platform(urls[0], volumes) as large, platform(urls[1], volumes.scaled(SMALL)) as small:
         print(f"\n{title}: seeded in {time.perf_counter() - started:.0f} s\n")
-        missed = asyncio.run(compare(large, small, only, markdown))
+        missed = asyncio.run(compare(large, small, options.only, options.markdown, seconds))
     for sentence in missed:
         print(f"MISSED {sentence}")
     return missed
@@ -225,24 +238,23 @@ def run(title: str, urls: tuple[str, str], volumes: Volumes, only: str, markdown
 def main() -> int:
     """Run the benchmark; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks.lists")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the volumes")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the volumes, few rounds")
     parser.add_argument("--sqlite", action="store_true", help="SQLite alone")
     parser.add_argument("--postgresql", action="store_true", help="PostgreSQL alone")
     parser.add_argument("--only", default="", help="lists whose title has this in it")
     parser.add_argument("--markdown", action="store_true", help="print tables for docs/performance.md")
     options = parser.parse_args()
-    volumes = Volumes().scaled(0.1) if options.quick else Volumes()
     missed = []
     if not options.postgresql:
-        missed += run("SQLite", ("", ""), volumes, options.only, options.markdown)
+        missed += run("SQLite", ("", ""), options)
     if not options.sqlite:
         try:
             with postgres.server() as server:
                 urls = create_database(server), create_database(server)
-                missed += run("PostgreSQL", urls, volumes, options.only, options.markdown)
+                missed += run("PostgreSQL", urls, options)
         except postgres.NoPostgres as problem:
             print(f"PostgreSQL is left out: {problem}")
-    return 1 if missed else 0
+    return 1 if missed and not options.quick else 0
 
 
 if __name__ == "__main__":

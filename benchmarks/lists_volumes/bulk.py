@@ -6,8 +6,9 @@ from contextlib import closing
 from itertools import chain
 from typing import Any, Protocol
 
+import msgspec
 import psycopg
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 
 from cupola.store.database import Database
 
@@ -15,7 +16,7 @@ __all__ = ["Bulk", "bulk"]
 
 
 class Bulk(Protocol):
-    """A place to put rows. All rows of a call have the keys of the first, which are column names."""
+    """A place to put rows. All rows of a call have the keys of the first, which are columns."""
 
     def insert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
         """Put the rows in; gives their number."""
@@ -24,12 +25,25 @@ class Bulk(Protocol):
         """Commit, and let the database look at what it has, as a server does by itself in time."""
 
 
-def _values(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+def _values(table: Table, rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """Column names, and the rows as tuples in their order; columns that were left out have their plain defaults."""
     remaining = iter(rows)
     first = next(remaining, None)
     if first is None:
         return [], iter(())
-    return list(first), (tuple(row.values()) for row in chain([first], remaining))
+    more = {
+        column.name: _default(column)
+        for column in table.columns
+        if column.default is not None and column.name not in first
+    }
+    rest = tuple(more.values())
+    return [*first, *more], ((*row.values(), *rest) for row in chain([first], remaining))
+
+
+def _default(column: Column[Any]) -> Any:
+    default: Any = column.default
+    value = default.arg if default.is_scalar else default.arg({})
+    return value if isinstance(value, (str, int)) else msgspec.json.encode(value).decode()
 
 
 class _Sqlite:
@@ -40,7 +54,7 @@ class _Sqlite:
         self._connection.execute("BEGIN")
 
     def insert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
-        columns, values = _values(rows)
+        columns, values = _values(table, rows)
         if not columns:
             return 0
         names = ", ".join(f'"{name}"' for name in columns)
@@ -60,7 +74,7 @@ class _Postgres:
         self._connection = psycopg.connect(url)
 
     def insert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
-        columns, values = _values(rows)
+        columns, values = _values(table, rows)
         if not columns:
             return 0
         names = ", ".join(f'"{name}"' for name in columns)

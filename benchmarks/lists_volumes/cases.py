@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.lists_volumes.hand import Question
-from benchmarks.lists_volumes.seed import Town
+from benchmarks.lists_volumes.town import Town
 
 __all__ = ["Case", "cases"]
 
+# OR over several tables makes PostgreSQL read everything: by hand, too, one asks for keys.
 _ORG_ROLES = "SELECT organization_guid FROM roles WHERE user_guid = :actor AND organization_guid IS NOT NULL"
 _MANAGED = _ORG_ROLES + " AND type = 'organization_manager'"
 _SPACE_ROLES = "SELECT space_guid FROM roles WHERE user_guid = :actor AND space_guid IS NOT NULL"
@@ -22,7 +23,11 @@ _ROUTE_SPACES = f"{_SPACE_ROLES} UNION ALL SELECT guid FROM spaces WHERE organiz
 _DOMAIN_ORGS = (
     f"{_AUDITED} UNION ALL SELECT organization_guid FROM spaces WHERE guid IN ({_SPACE_ROLES})"  # managers, members
 )
-_VISIBLE_DOMAINS = f"(organization_guid IS NULL OR organization_guid IN ({_DOMAIN_ORGS}))"
+_VISIBLE_DOMAINS = (
+    "id IN (SELECT id FROM domains WHERE organization_guid IS NULL UNION "
+    f"SELECT id FROM domains WHERE organization_guid IN ({_DOMAIN_ORGS}) UNION SELECT id FROM domains WHERE guid IN "
+    f"(SELECT domain_guid FROM domain_shares WHERE organization_guid IN ({_DOMAIN_ORGS})))"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,13 @@ class Case:
     @property
     def per_page(self) -> int:
         return int(self.path.partition("per_page=")[2].partition("&")[0] or 50)
+
+    @property
+    def steady(self) -> bool:
+        """Whether what the caller may see and what is shown of a row stays the same where there are more rows."""
+        return self.who in {"admin", "developer"} and not self.path.startswith(
+            ("/v3/organization_quotas", "/v3/security")
+        )
 
     @property
     def is_first(self) -> bool:
@@ -75,6 +87,8 @@ def cases(town: Town) -> Iterator[Case]:
     yield from _spaces()
     yield from _apps(town)
     yield from _processes_and_routes()
+    yield from _market()
+    yield from _instances(town)
 
 
 def _organizations() -> Iterator[Case]:
@@ -89,7 +103,11 @@ def _organizations() -> Iterator[Case]:
 
 
 def _roles(town: Town) -> Iterator[Case]:
-    path, where = "/v3/roles", f"(organization_guid IN ({_ORG_ROLES}) OR space_guid IN ({_SPACES}))"
+    path = "/v3/roles"
+    where = (
+        f"id IN (SELECT id FROM roles WHERE organization_guid IN ({_ORG_ROLES}) UNION "
+        f"SELECT id FROM roles WHERE space_guid IN ({_SPACES}))"
+    )
     yield from _pages("roles", "admin", path, Question("roles"), 139)
     yield from _pages("roles", "roles", path, Question("roles", where), 370)
     types = "organization_manager,space_developer"
@@ -119,19 +137,23 @@ def _quotas() -> Iterator[Case]:
     yield Case("organization quotas", "tenth", path, Question("organization_quotas", related=mine), 1285)
     managed = f"organization_guid IN ({_MANAGED})"
     applied = f"SELECT quota_guid FROM spaces WHERE guid IN ({_SPACE_ROLES}) AND quota_guid IS NOT NULL"
-    either = Question("space_quotas", f"({managed} OR guid IN ({applied}))")
+    spaces = f"SELECT quota_guid, guid FROM spaces WHERE quota_guid IN ({{page}}) AND guid IN ({_SPACES}) ORDER BY id"
+    either = Question("space_quotas", f"({managed} OR guid IN ({applied}))", related=spaces)
     yield from _pages("space quotas", "manager", "/v3/space_quotas", either)
 
 
 def _domains(town: Town) -> Iterator[Case]:
-    path, mine = "/v3/domains", Question("domains", _VISIBLE_DOMAINS)
-    yield from _pages("domains", "admin", path, Question("domains"), 247, 2308)
+    shares = "SELECT domain_guid, organization_guid FROM domain_shares WHERE domain_guid IN ({page})"
+    mine_of_these = f"{shares} AND organization_guid IN ({_ORG_ROLES})"
+    path, mine = "/v3/domains", Question("domains", _VISIBLE_DOMAINS, related=mine_of_these)
+    yield from _pages("domains", "admin", path, Question("domains", related=shares), 247, 2308)
     yield from _pages("domains", "manager", path, mine)
     organization = town.guids["organizations"][town.volumes.managed // 2]
     here = Question(
         "domains",
         f"(organization_guid IS NULL OR organization_guid = :a) AND {_VISIBLE_DOMAINS}",
         values={"a": organization},
+        related=mine_of_these,
     )
     yield Case("an organization's domains", "manager", f"/v3/organizations/{organization}/domains", here)
 
@@ -169,7 +191,11 @@ def _events(town: Town) -> Iterator[Case]:
     path = "/v3/audit_events"
     audited = f"organization_guid IN ({_ORG_ROLES} AND type = 'organization_auditor')"
     trusted = f"{_SPACE_ROLES} AND type IN ('space_auditor', 'space_developer', 'space_supporter')"
-    mine = Question("audit_events", f"({audited} OR space_guid IN ({trusted}))")
+    mine = Question(
+        "audit_events",
+        f"id IN (SELECT id FROM audit_events WHERE {audited} UNION "
+        f"SELECT id FROM audit_events WHERE space_guid IN ({trusted}))",
+    )
     yield from _pages("audit events", "admin", path, Question("audit_events"), 109, 212, 197)
     yield from _pages("audit events", "auditor", path, mine)
     types = ("audit.user.space_developer_add", "audit.user.organization_user_add")
@@ -244,8 +270,49 @@ def _processes_and_routes() -> Iterator[Case]:
     mapped = f"SELECT {columns} FROM destinations WHERE route_guid IN ({{page}}) ORDER BY id"
     named = "routes.*, (SELECT name FROM domains WHERE guid = domain_guid) AS domain_name"
     shared = f"SELECT route_guid FROM route_shares WHERE space_guid IN ({_SPACES})"
-    readable = f"(space_guid IN ({_ROUTE_SPACES}) OR guid IN ({shared}))"
+    readable = (
+        f"id IN (SELECT id FROM routes WHERE space_guid IN ({_ROUTE_SPACES}) UNION "
+        f"SELECT id FROM routes WHERE guid IN ({shared}))"
+    )
     mine = Question("routes", readable, shown=named, related=mapped)
     yield from _pages("routes", "admin", "/v3/routes", Question("routes", shown=named, related=mapped))
     yield from _pages("routes", "developer", "/v3/routes", mine)
     yield from _pages("routes", "roles", "/v3/routes", mine)
+
+
+def _market() -> Iterator[Case]:
+    bought = f"SELECT service_plan_guid FROM service_plan_visibilities WHERE organization_guid IN ({_ORG_ROLES})"
+    visible = (
+        "SELECT {0} FROM service_plans WHERE visibility_type = 'public' UNION SELECT {0} FROM service_plans WHERE "
+        f"visibility_type = 'organization' AND guid IN ({bought}) UNION "
+        f"SELECT {{0}} FROM service_plans WHERE space_guid IN ({_SPACE_ROLES})"
+    )
+    mine = Question("service_plans", f"id IN ({visible.format('id')})")
+    yield from _pages("service plans", "admin", "/v3/service_plans", Question("service_plans"), None, 744)
+    yield from _pages("service plans", "buyer", "/v3/service_plans", mine, 654)
+    theirs = Question("service_offerings", f"guid IN ({visible.format('service_offering_guid')})")
+    yield from _pages("service offerings", "admin", "/v3/service_offerings", Question("service_offerings"))
+    yield from _pages("service offerings", "buyer", "/v3/service_offerings", theirs)
+
+
+def _instances(town: Town) -> Iterator[Case]:
+    path = "/v3/service_instances"
+    shared = f"SELECT service_instance_guid FROM service_instance_shares WHERE space_guid IN ({_SPACES})"
+    readable = (
+        f"id IN (SELECT id FROM service_instances WHERE space_guid IN ({_SPACES}) UNION "
+        f"SELECT id FROM service_instances WHERE guid IN ({shared}))"
+    )
+    yield from _pages("service instances", "admin", path, Question("service_instances"))
+    yield from _pages("service instances", "buyer", path, Question("service_instances", readable))
+    (organization,) = town.guids["shop-0"]
+    inside = "SELECT guid FROM spaces WHERE organization_guid = :a"
+    there = (
+        f"id IN (SELECT id FROM service_instances WHERE space_guid IN ({inside}) UNION SELECT id FROM service_instances "
+        f"WHERE guid IN (SELECT service_instance_guid FROM service_instance_shares WHERE space_guid IN ({inside})))"
+    )
+    of_organization = Question("service_instances", there, values={"a": organization})
+    title = "service instances of an organization"
+    yield Case(title, "admin", f"{path}?organization_guids={organization}", of_organization, 277)
+    some = town.guids["instances"][:1000:10]
+    named = Question("service_instances", "guid IN ({guids})", guids=some)
+    yield Case("service instances, 100 guids", "admin", f"{path}?guids={','.join(some)}", named, 576)

@@ -278,6 +278,95 @@ def _route(row: Values, api: str, related: Related) -> dict[str, Any]:
     }
 
 
+def _plan(row: Values, api: str, related: Related) -> dict[str, Any]:
+    path, offering = f"{api}/v3/service_plans/{row['guid']}", row["service_offering_guid"]
+    empty: dict[str, Any] = {"parameters": {}}
+    return {
+        **_common(row),
+        "name": row["name"],
+        "visibility_type": row["visibility_type"],
+        "available": bool(row["available"]),
+        "free": bool(row["free"]),
+        "costs": [],
+        "description": row["description"],
+        "maintenance_info": msgspec.Raw(row["maintenance_info"].encode()),
+        "broker_catalog": {
+            "id": row["catalog_id"],
+            "metadata": msgspec.Raw(row["catalog_metadata"].encode()),
+            "maximum_polling_duration": row["maximum_polling_duration"],
+            "features": {"plan_updateable": bool(row["plan_updateable"]), "bindable": bool(row["bindable"])},
+        },
+        "schemas": {"service_instance": {"create": empty, "update": empty}, "service_binding": {"create": empty}},
+        "relationships": {"service_offering": _one(offering)},
+        "metadata": _metadata(row),
+        "links": {
+            "self": {"href": path},
+            "service_offering": {"href": f"{api}/v3/service_offerings/{offering}"},
+            "visibility": {"href": path + "/visibility"},
+        },
+    }
+
+
+def _offering(row: Values, api: str, related: Related) -> dict[str, Any]:
+    path, broker = f"{api}/v3/service_offerings", row["service_broker_guid"]
+    flags = ("plan_updateable", "bindable", "instances_retrievable", "bindings_retrievable", "allow_context_updates")
+    return {
+        **_common(row),
+        "name": row["name"],
+        "description": row["description"],
+        "available": bool(row["available"]),
+        "tags": msgspec.Raw(row["tags"].encode()),
+        "requires": msgspec.Raw(row["requires"].encode()),
+        "shareable": bool(row["shareable"]),
+        "documentation_url": row["documentation_url"],
+        "broker_catalog": {
+            "id": row["catalog_id"],
+            "metadata": msgspec.Raw(row["catalog_metadata"].encode()),
+            "features": {name: bool(row[name]) for name in flags},
+        },
+        "relationships": {"service_broker": _one(broker)},
+        "metadata": _metadata(row),
+        "links": {
+            "self": {"href": f"{path}/{row['guid']}"},
+            "service_plans": {"href": f"{api}/v3/service_plans?service_offering_guids={row['guid']}"},
+            "service_broker": {"href": f"{api}/v3/service_brokers/{broker}"},
+        },
+    }
+
+
+def _instance(row: Values, api: str, related: Related) -> dict[str, Any]:
+    path, guid = f"{api}/v3/service_instances/{row['guid']}", row["guid"]
+    return {
+        **_common(row),
+        "name": row["name"],
+        "type": row["type"],
+        "tags": msgspec.Raw(row["tags"].encode()),
+        "last_operation": {
+            "type": row["operation_type"],
+            "state": row["operation_state"],
+            "description": row["operation_description"],
+            "created_at": clock.format_api(row["operation_created_at"]),
+            "updated_at": clock.format_api(row["operation_updated_at"]),
+        },
+        "maintenance_info": msgspec.Raw(row["maintenance_info"].encode()),
+        "upgrade_available": False,
+        "dashboard_url": row["dashboard_url"],
+        "relationships": {"space": _one(row["space_guid"]), "service_plan": _one(row["service_plan_guid"])},
+        "metadata": _metadata(row),
+        "links": {
+            "self": {"href": path},
+            "space": {"href": f"{api}/v3/spaces/{row['space_guid']}"},
+            "service_credential_bindings": {
+                "href": f"{api}/v3/service_credential_bindings?service_instance_guids={guid}"
+            },
+            "service_route_bindings": {"href": f"{api}/v3/service_route_bindings?service_instance_guids={guid}"},
+            "service_plan": {"href": f"{api}/v3/service_plans/{row['service_plan_guid']}"},
+            "parameters": {"href": path + "/parameters"},
+            "shared_spaces": {"href": path + "/relationships/shared_spaces"},
+        },
+    }
+
+
 VIEWS: Mapping[str, View] = {
     "organizations": _organization,
     "spaces": _space,
@@ -292,4 +381,7 @@ VIEWS: Mapping[str, View] = {
     "apps": _app,
     "processes": _process,
     "routes": _route,
+    "service_plans": _plan,
+    "service_offerings": _offering,
+    "service_instances": _instance,
 }
