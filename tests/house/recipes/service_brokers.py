@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.api.marketplace import Marketplace
-from tests.brokers.scripted import Broker, Says, catalog, plan, scripted, service
+from tests.brokers.scripted import PASSWORD, USERNAME, Broker, Says, catalog, plan, scripted, service
 from tests.house.town import Recipe, Town
 
 _OSMAPI = {"osmapi": {"version": "1", "features": ["backup", "plan_definitions"]}}
@@ -55,6 +55,7 @@ def _without_defined_plan(town: Town) -> None:
 
 
 MAKERS: dict[str, Callable[[Town], str]] = {
+    "broker_url": lambda town: broker_of(town).url,
     "service_broker": lambda town: _registered(town, "town-broker"),
     "service_plan": _public_plan,
     "service_offering": lambda town: _one(town, f"/v3/service_offerings?service_broker_guids={town['service_broker']}"),
@@ -69,10 +70,10 @@ MAKERS: dict[str, Callable[[Town], str]] = {
 }
 
 _LABELS = {"metadata": {"labels": {"tier": "gold"}}}
-_CREDENTIALS = {"username": "a", "password": "b"}
+_CREDENTIALS = {"username": USERNAME, "password": PASSWORD}
 _NEW = {
     "name": "new-broker",
-    "url": "http://broker.example",
+    "url": "$broker_url",
     "authentication": {"type": "basic", "credentials": _CREDENTIALS},
     "relationships": {"space": {"data": {"guid": "$space"}}},
 }
