@@ -188,12 +188,13 @@ def claim(tx: Tx, owner: str, wanted: Wanted, lease: int, limit: int) -> Sequenc
             found.append(row.guid)
     if not found:
         return []
-    return tx.all(
+    taken = tx.all(
         update(jobs)
         .where(jobs.c.guid.in_(found))
         .values(lease_owner=owner, lease_until=tx.now + lease, attempts=jobs.c.attempts + 1)
         .returning(jobs)
     )
+    return sorted(taken, key=lambda row: (row.run_at, row.id))
 
 
 def next_due(tx: Tx, lane: str) -> int | None:
