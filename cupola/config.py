@@ -264,6 +264,8 @@ class Brokers(_Section):
 class Services(_Section):
     route_services: bool = True
     """Whether services can be put in front of routes."""
+    strict_route_service_signatures: bool = False
+    """Refuse requests that come from a route service to a route that has none."""
     volume_services: bool = True
     """Whether apps can be bound to services that give them volumes."""
     volumes_dir: str = ""
@@ -272,6 +274,10 @@ class Services(_Section):
     """Bindings that one app may have to one service instance, to change credentials without a gap."""
     manifest_binding_seconds: float = 60.0
     """Seconds for which applying a manifest waits for a broker that makes a binding later."""
+    ca_file: str = ""
+    """Certificates (PEM) that route services and syslog drains are trusted by besides the system's."""
+    skip_tls_verification: list[str] = msgspec.field(default_factory=list)
+    """Route services and syslog drains whose certificate is not looked at, as host or host:port."""
 
 
 class Outbound(_Section):
@@ -486,7 +492,7 @@ def _type(key: str) -> Any:
     """The type of a setting, None of one that does not exist."""
     section, _, name = key.rpartition(".")
     kind = next((field.type for field in msgspec.structs.fields(Settings) if field.name == section), None)
-    if not (isinstance(kind, type) and issubclass(kind, _Section)):
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return None
     return next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
 
@@ -495,9 +501,10 @@ def _from_text(text: str, kind: Any) -> Any:
     """Lists are `a,b`, tables `a=1,b=2`; everything else is converted with the other layers."""
     origin = getattr(kind, "__origin__", None)
     if origin is list:
-        return text.split(",")
+        return [part for part in text.split(",") if part]
     if origin is dict:
-        return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in text.split(","))}
+        pairs = (part.partition("=") for part in text.split(",") if part)
+        return {name.strip(): value.strip() for name, _, value in pairs}
     return text
 
 
