@@ -6,6 +6,7 @@ from urllib.parse import quote_plus
 
 from sqlalchemy import ColumnElement, Row, or_
 
+from cupola.api import directory
 from cupola.api.organizations import ORGANIZATIONS
 from cupola.api.spaces import SPACES
 from cupola.api.users import USERS
@@ -253,6 +254,6 @@ def delete_role(call: Call[Row[Any], None]) -> Accepted:
 OPERATIONS: list[Operation] = [
     list_(ROLES),
     show(ROLES, query_status=422),
-    create(ROLES, Create, create_role),
+    create(ROLES, Create, create_role, before=directory.role_is_given),
     delete(ROLES, delete_role, allow=may_delete),
 ]

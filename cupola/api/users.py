@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 from sqlalchemy import ColumnElement, Row, exists, or_, select
 
 from cupola import errors
-from cupola.api import access
+from cupola.api import access, directory
 from cupola.api.organizations import ORGANIZATIONS
 from cupola.api.spaces import SPACES
 from cupola.domain import access as rules_of_access
@@ -156,7 +156,7 @@ def create_user(call: Call[None, Create]) -> Row[Any]:
     if guid is None:
         assert body.username is not None
         assert body.origin is not None
-        guid = rules.shadow_user(call.tx, body.username, body.origin)
+        guid = rules.shadow_user(call.tx, call.settings, body.username, body.origin)
         shown = f"username '{body.username}' and origin '{body.origin}'"
     if rows.by_guid(call.tx, users, guid) is not None:
         raise errors.unprocessable(f"User with {shown} already exists.")
@@ -211,7 +211,7 @@ OPERATIONS: list[Operation] = [
         doc="List the users with a role in a space.",
     ),
     show(USERS),
-    create(USERS, Create, create_user, allow=may_create),
+    create(USERS, Create, create_user, allow=may_create, before=directory.user_is_made),
     update(USERS, MetadataOnly, update_user, allow=access.ADMIN),
     delete(USERS, delete_user, allow=access.ADMIN),
 ]

@@ -109,12 +109,14 @@ def _named(tx: Tx, settings: Settings, username: str, origin: str | None, *, for
     """Guid of a user by name; one of another identity provider may be made here, where the operator allows that."""
     foreign = origin is not None and origin != "uaa"
     if foreign and not for_space and settings.identity.allow_user_creation_by_org_manager:
-        return shadow_user(tx, username, str(origin))
+        return shadow_user(tx, settings, username, str(origin))
     return find_user(tx, username, origin, for_space=for_space)
 
 
-def shadow_user(tx: Tx, username: str, origin: str) -> str:
-    """Guid of the identity of that name and origin, made when it is missing."""
+def shadow_user(tx: Tx, settings: Settings, username: str, origin: str) -> str:
+    """Guid of the identity of that name and origin, made when it is missing (and this platform keeps users)."""
+    if settings.identity.mode == "external":
+        return find_user(tx, username, origin, for_space=False)
     found = identity.find_users(tx, username, origin)
     return str(found[0].guid) if found else identity.create_user(tx, username=username, origin=origin)
 

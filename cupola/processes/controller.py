@@ -43,7 +43,9 @@ from cupola.store.listen import listen
 from cupola.store.migrate import upgrade
 from cupola.store.routes import shared_domain_names
 from cupola.tls.keeper import Keeper
+from cupola.uaa.external import ExternalIdentity
 from cupola.uaa.routes import application as uaa_application
+from cupola.uaa.routes import elsewhere
 from cupola.uaa.service import Identity
 
 __all__ = ["Controller", "main"]
@@ -54,6 +56,8 @@ CANNOT_START = 3
 
 class Controller:
     """All parts of the process, made by hand and connected."""
+
+    identity: Identity | ExternalIdentity
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -86,7 +90,8 @@ class Controller:
         """Bring the database to this version's schema and make the defaults of a first start. Blocking."""
         self.database.check()
         upgrade(self.database)
-        self.identity = Identity(self.settings, self.database)
+        is_external = self.settings.identity.mode == "external"
+        self.identity = (ExternalIdentity if is_external else Identity)(self.settings, self.database)
         with self.database.write() as tx:
             alone(tx, FIRST_START)
             bootstrap.ensure(tx, self.settings)
@@ -109,7 +114,11 @@ class Controller:
             resources=self.resources,
             metrics=self.cells.metrics,
             app_log=self.app_log,
-            extra={"paths": frozenset(operation.path for operation in OPERATIONS), "brokers": self.brokers},
+            extra={
+                "paths": frozenset(operation.path for operation in OPERATIONS),
+                "brokers": self.brokers,
+                "directory": self.identity if isinstance(self.identity, ExternalIdentity) else None,
+            },
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,7 +128,7 @@ class Controller:
         application = front.application(
             self.settings,
             api,
-            uaa_application(self.identity),
+            elsewhere(self.settings) if isinstance(self.identity, ExternalIdentity) else uaa_application(self.identity),
             self.ring,
             self.services(),
             self.identity.authenticate,
@@ -158,6 +167,8 @@ class Controller:
         }
         if self.settings.platform.system_domain:
             loops["certificates"] = self.certificates.run
+        if isinstance(self.identity, ExternalIdentity):
+            loops["identity"] = self.identity.run
         if not self.database.is_sqlite:
             loops["notifications"] = lambda: listen(self.database)
         return loops

@@ -25,10 +25,11 @@ from cupola.errors import CloudError
 from cupola.rest import listing
 from cupola.rest.document import decode
 from cupola.rest.message import Message
-from cupola.rest.operation import Accepted, Call, Operation, Reply, Services, StreamCall, present
+from cupola.rest.operation import Accepted, Call, Early, Operation, Reply, Services, StreamCall, present
 from cupola.rest.query import Query
 from cupola.rest.trie import Trie
 from cupola.roles import READ_SCOPES, WRITE_SCOPES, Actor
+from cupola.store.database import Tx
 
 __all__ = ["ANONYMOUS", "App"]
 
@@ -97,7 +98,7 @@ class App:
         if found is None:
             # Who is not logged in learns nothing about which paths there are, as upstream.
             if scope["path"].startswith("/v3/"):
-                self._services.authenticate(headers.get("authorization"))
+                await self._in_thread(lambda: self._services.authenticate(headers.get("authorization")))
             raise errors.unknown_request()
         operation, path = found
         if "\0" in scope["path"]:
@@ -105,6 +106,8 @@ class App:
         if operation.stream is not None:
             return await self._stream(operation, path, scope, receive, send, headers, request_id, actor_guid)
         body = await _read_body(receive)
+        if operation.before is not None:
+            await operation.before(await self._early(operation, headers, body))
 
         def work() -> tuple[Reply, str | None]:
             return self._plain(operation, path, scope, headers, body, request_id, actor_guid)
@@ -135,6 +138,21 @@ class App:
                 await asyncio.sleep(0.02)
         finally:
             listener.close()
+
+    async def _early(self, operation: Operation, headers: Mapping[str, str], body: bytes) -> Early:
+        async def read(work: Callable[[Tx], Any]) -> Any:
+            def in_transaction() -> Any:
+                with self._services.database.read() as tx:
+                    return work(tx)
+
+            return await self._in_thread(in_transaction)
+
+        try:
+            document = decode(body)
+        except CloudError:
+            document = None
+        actor = await self._in_thread(lambda: self._actor(operation, headers))
+        return Early(actor, document, self._services, read)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

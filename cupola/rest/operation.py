@@ -22,6 +22,7 @@ from cupola.store.database import Database, Tx
 __all__ = [
     "Accepted",
     "Call",
+    "Early",
     "Listing",
     "Operation",
     "Parameter",
@@ -98,6 +99,17 @@ class Call(Generic[RowT, BodyT]):
 
 
 @dataclass(frozen=True)
+class Early:
+    """A request before its work: who asks, and the body, which is not yet checked (None where it is no JSON)."""
+
+    actor: Actor
+    document: Any
+    services: Services
+    read: Callable[[Callable[[Tx], Any]], Awaitable[Any]]
+    """Run a function in a read transaction on a worker thread."""
+
+
+@dataclass(frozen=True)
 class Reply:
     """An answer that is not simply a row. `body` is JSON-encodable, None for an empty body, or bytes as they are."""
 
@@ -157,6 +169,8 @@ class Operation:
     """What the body may be, where `run` parses it itself (for the description)."""
     bells: Sequence[str] = ()
     """What rings when an early answer (Reply) may have become a final one; such an answer is held back for a while."""
+    before: Callable[["Early"], Awaitable[None]] | None = None
+    """Awaited before the work, when no connection is held: it may ask other servers for what the rules will need."""
     allow: Callable[[Call[Any, Any]], None] | None = None
     """Raises 403 (or what the rule says) unless the actor may."""
     status: int = 200

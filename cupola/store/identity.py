@@ -44,12 +44,14 @@ __all__ = [
     "external_groups",
     "find_users",
     "first_generation",
+    "forget_named",
     "forget_sessions",
     "group_members",
     "groups_of",
     "identities",
     "identity_events",
     "identity_groups",
+    "learn",
     "login_failures",
     "login_sessions",
     "longest_access",
@@ -372,6 +374,22 @@ def add_to_groups(
             tx.run(insert(identity_groups).values(row))
         values = {"member_type": type_, "origin": origin, "by_provider": by_provider, "created_at": tx.now}
         put(tx, group_members, {"group_guid": group, "member_guid": member}, values)
+
+
+def learn(tx: Tx, user: str, username: str, origin: str) -> None:
+    """Keep the name of a user of another identity server, as it is there now. Another one who had it has it no longer."""
+    forget_named(tx, username, origin, {user})
+    names = {"username": username, "username_key": username.lower(), "origin": origin, "email": username}
+    values = {**names, "active": True, "verified": True, "created_at": tx.now, "updated_at": tx.now}
+    put(tx, identities, {"guid": user}, values)
+
+
+def forget_named(tx: Tx, username: str, origin: str | None, but: Collection[str]) -> None:
+    """Forget users of a name, of one origin or of all, but those with these guids."""
+    where = [identities.c.username_key == username.lower(), identities.c.guid.not_in(but)]
+    if origin is not None:
+        where.append(identities.c.origin == origin)
+    tx.run(delete(identities).where(*where))
 
 
 def longest_access(tx: Tx, default_seconds: int) -> int:

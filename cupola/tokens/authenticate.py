@@ -33,12 +33,20 @@ class Keys(Protocol):
 
 
 class Authenticator:
-    """`is_revoked(claims)` is asked at every request and so must answer from memory."""
+    """`is_revoked(claims)` is asked at every request and so must answer from memory. `issuer` is None where `keys` judge it,
+    `seen` is told of the actor of each token that is new and good."""
 
-    def __init__(self, keys: Keys, issuer: str, is_revoked: Callable[[Mapping[str, Any]], bool]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        issuer: str | None,
+        is_revoked: Callable[[Mapping[str, Any]], bool],
+        seen: Callable[[Actor], None] | None = None,
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._is_revoked = is_revoked
+        self._seen = seen
         self._cache: OrderedDict[bytes, tuple[Mapping[str, Any], Actor]] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -58,6 +66,8 @@ class Authenticator:
             found = self._cache.get(digest)
         if found is None:
             found = self._judged(token)
+            if self._seen is not None and found[0]["exp"] > now:
+                self._seen(found[1])
             with self._guard:
                 self._cache[digest] = found
                 while len(self._cache) > CAPACITY:
@@ -71,6 +81,11 @@ class Authenticator:
             raise errors.invalid_auth_token()
         return actor
 
+    def forget(self) -> None:
+        """Look at every token's signature anew: a key is no longer good."""
+        with self._guard:
+            self._cache.clear()
+
     def _judged(self, token: str) -> tuple[Mapping[str, Any], Actor]:
         try:
             claims = self._keys.verify(token)
@@ -81,7 +96,7 @@ class Authenticator:
         audience = claims.get("aud")
         scopes = claims.get("scope")
         if (
-            claims.get("iss") != self._issuer
+            (self._issuer is not None and claims.get("iss") != self._issuer)
             or not isinstance(audience, list)
             or not _is_time(claims.get("exp"))
             or not _is_time(claims.get("nbf", 0))

@@ -1,6 +1,7 @@
 """Public keys of another server (RFC 7517): fetched when they are needed, again when a token names one that is not known,
 and every few minutes, so that a key which was taken back is no longer trusted."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,11 +34,14 @@ class UnknownKey(ValueError):
 
 
 class ForeignKeys:
-    """What `fetch` gives (a JWK set), kept. `verify` works from memory, on any thread; `refresh` on one loop."""
+    """What `fetch` gives (a JWK set) within `seconds`, kept. `verify` works from memory, on any thread; `refresh` on one
+    loop."""
 
-    def __init__(self, fetch: Fetch, refresh_seconds: float = 300.0) -> None:
+    def __init__(self, fetch: Fetch, seconds: float, refresh_seconds: float = 300.0) -> None:
         self._fetch = fetch
+        self._seconds = seconds
         self._refresh_seconds = refresh_seconds
+        self._fetching: asyncio.Future[None] | None = None
         self._keys: Sequence[Key] = ()
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
@@ -49,6 +53,11 @@ class ForeignKeys:
             raise Unreachable("it publishes no key that can verify a signature")
         self._keys = keys
         self._fetched_at = monotonic() - age
+
+    @property
+    def known(self) -> bool:
+        """Whether there are any."""
+        return bool(self._keys)
 
     @property
     def is_due(self) -> bool:
@@ -96,13 +105,30 @@ class ForeignKeys:
                 raise
 
     async def refresh(self) -> None:
-        """Fetch them, unless that was just done. Raises Unreachable."""
-        if monotonic() - self._tried_at < PAUSE:
-            if not self._keys:
-                raise Unreachable("its keys could not be fetched a moment ago")
-            return
-        self._tried_at = monotonic()
-        self.take(await self._fetch())
+        """Fetch them, unless that was just done; who comes meanwhile waits for the same answer. Raises Unreachable."""
+        if self._fetching is None:
+            if monotonic() - self._tried_at < PAUSE:
+                if not self._keys:
+                    raise Unreachable("its keys could not be fetched a moment ago")
+                return
+            self._tried_at = monotonic()
+            self._fetching = asyncio.ensure_future(self._fetched())
+            self._fetching.add_done_callback(self._ended)
+        # Who gives up must not end it for the others.
+        await asyncio.shield(self._fetching)
+
+    async def _fetched(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                self.take(await self._fetch())
+        except TimeoutError:
+            raise Unreachable(f"its keys did not come within {self._seconds:g} seconds") from None
+
+    def _ended(self, fetching: asyncio.Future[None]) -> None:
+        self._fetching = None
+        if not fetching.cancelled():
+            # Looked at here, so that nobody complains when all who waited are gone.
+            fetching.exception()
 
 
 def _registry() -> JWSRegistry:

@@ -85,7 +85,7 @@ class Oidc:
         self._outside = outside
         self._web = Web(outside, settings.ca_file, settings.skip_tls_verification)
         self._gate = Gate(f"the identity provider {origin}", settings.concurrency, settings.timeout_seconds)
-        self._keys = ForeignKeys(self._fetch_keys)
+        self._keys = ForeignKeys(self._fetch_keys, settings.timeout_seconds)
         self._found: Endpoints | None = None
         self._found_at = float("-inf")
 

@@ -9,7 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cupola.config import Settings
 from cupola.uaa import (
     approvals,
     authorize,
@@ -31,7 +33,7 @@ from cupola.uaa import (
 from cupola.uaa.problems import Problem, bad_request, json_response
 from cupola.uaa.service import Identity
 
-__all__ = ["application"]
+__all__ = ["application", "elsewhere"]
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Identity, Request], Awaitable[Response]]
@@ -130,6 +132,16 @@ def application(identity: Identity) -> Starlette:
     """The ASGI application, at the root of the identity server's address."""
     routes = [Route(path, _endpoint(identity, run), methods=[method]) for method, path, run in ROUTES]
     return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+
+
+def elsewhere(settings: Settings) -> ASGIApp:
+    """What is at the identity server's address when another one does its work."""
+    text = f"There is no identity server here: it is at {settings.uaa_url}."
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await Problem(404, "not_found", text).response()(scope, receive, send)
+
+    return serve
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
