@@ -278,6 +278,31 @@ def user_import(file: Path, data_dir: Path | None) -> None:
     sys.exit(import_file(_place(data_dir), file))
 
 
+@cupola.group()
+def keys() -> None:
+    """The keys that seal secrets in the database, and those that sign tokens."""
+
+
+@keys.command("show")
+@_data_dir
+def keys_show(data_dir: Path | None) -> None:
+    """Say which keys there are."""
+    from cupola.cli.keys import show
+
+    sys.exit(show(_place(data_dir)))
+
+
+@keys.command("rotate")
+@_data_dir
+@click.option("--secrets", "only", flag_value="secrets", help="Only the key that seals secrets.")
+@click.option("--tokens", "only", flag_value="tokens", help="Only the key that signs tokens.")
+def keys_rotate(data_dir: Path | None, only: str | None) -> None:
+    """Replace the keys, and seal the database's secrets anew. The platform may run."""
+    from cupola.cli.keys import rotate
+
+    sys.exit(rotate(_place(data_dir), secrets=only != "tokens", tokens=only != "secrets"))
+
+
 def _place(given: Path | None) -> Path:
     from cupola.cli.place import data_directory
 

@@ -10,10 +10,12 @@ from cupola.config import Settings
 from cupola.domain import network_policies, retention, tasks, usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
+from cupola.secrets.vault import Vault
 from cupola.store import identity, jobs
 from cupola.store.apps import buildpack_caches
 from cupola.store.database import Database
 from cupola.store.platform import audit_events, buildpacks
+from cupola.store.reseal import finish_rotation
 from cupola.store.staging import droplets, packages
 
 __all__ = ["chores"]
@@ -23,7 +25,7 @@ _BLOB_GRACE = 3600.0
 """Seconds in which whoever stored a blob commits its reference."""
 
 
-def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring) -> Mapping[str, Chore]:
+def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring, vault: Vault) -> Mapping[str, Chore]:
     """Name to chore. All of them are safe to run again, and to be killed."""
 
     def sweep_blobs() -> None:
@@ -52,7 +54,11 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
     def forget_logs() -> None:
         ring.expire(7.0 * _DAY)
 
+    def seal_anew() -> None:
+        finish_rotation(database, vault)
+
     return {
+        "seal anew after a rotation of keys": Chore(60, seal_anew),
         "sweep blobs": Chore(1800, sweep_blobs),
         "sweep tasks": Chore(30, sweep_tasks),
         "prune jobs, events and history": Chore(_DAY / 4, prune),

@@ -159,7 +159,7 @@ class Controller:
 
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         staging = StagingLoop(self.database, self.settings)
-        periodic = Periodic(self.database, chores.chores(self.settings, self.database, self.blobs, self.ring))
+        periodic = Periodic(self.database, chores.chores(self.settings, self.database, self.blobs, self.ring, self.vault))
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "staging": staging.run,
             "deployments": lambda: deployment_loop.run(self.database, self.settings),
