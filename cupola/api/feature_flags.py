@@ -89,6 +89,8 @@ def create_flag(call: Call[None, Create]) -> Reply:
 
 
 def _set(call: Call[None, Any], name: str, status: int) -> Reply:
+    if call.body.enabled and name in rules.UNAVAILABLE:
+        raise errors.unprocessable(f"{name} cannot be enabled: {rules.UNAVAILABLE[name]}.")
     now = rules.all_flags(call.tx).get(name)
     message = now.custom_error_message if now is not None else None
     values = {

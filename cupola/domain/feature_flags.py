@@ -9,7 +9,7 @@ from cupola.roles import Actor
 from cupola.store.database import Tx
 from cupola.store.platform import feature_flags
 
-__all__ = ["DEFAULTS", "all_flags", "is_enabled", "require"]
+__all__ = ["DEFAULTS", "UNAVAILABLE", "all_flags", "is_enabled", "require"]
 
 DEFAULTS: dict[str, bool] = {
     "app_bits_upload": True,
@@ -32,6 +32,11 @@ DEFAULTS: dict[str, bool] = {
     "unset_roles_by_username": True,
     "user_org_creation": False,
 }
+UNAVAILABLE = {
+    "diego_cnb": "this engine does not run cloud-native buildpacks yet; use buildpacks",
+    "diego_docker": "this engine does not run docker images yet; push the app's source or its binary",
+}
+"""Flags that stay off, and why: to switch them on would promise what then fails."""
 _NOBODY_SKIPS = frozenset(
     {
         "diego_docker",

@@ -20,3 +20,11 @@ def test_only_known_flags_and_only_by_admins(cloud: Cloud) -> None:
     assert unknown[:2] == (422, 10008)
     assert unknown[2].startswith("Name must be one of 'app_bits_upload', ")
     assert cloud.admin.problem("POST", "/v3/feature_flags", {"name": "task_creation"})[2] == "Enabled must be a boolean"
+
+
+def test_what_the_engine_cannot_do_is_not_switched_on(cloud: Cloud) -> None:
+    for name in ("diego_docker", "diego_cnb"):
+        status, code, detail = cloud.admin.problem("PATCH", f"/v3/feature_flags/{name}", {"enabled": True})
+        assert (status, code) == (422, 10008)
+        assert detail.startswith(f"{name} cannot be enabled: this engine does not run ")
+        assert cloud.admin.ok("PATCH", f"/v3/feature_flags/{name}", {"enabled": False})["enabled"] is False
