@@ -114,7 +114,7 @@ def create_user_provided(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[A
         "space_guid": space_guid,
         "tags": body.get("tags") or [],
         "maintenance_info": {},
-        **_described(tx, body),
+        **_described(tx, actor, body),
         **last_operations.begun(tx, "create"),
         **last_operations.ended(tx, "create", "succeeded", "Operation succeeded"),
     }
@@ -124,20 +124,21 @@ def create_user_provided(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[A
     return row
 
 
-def _described(tx: Tx, body: Mapping[str, Any]) -> dict[str, Any]:
+def _described(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
     """Columns of what only users say, as far as the body names them."""
     values: dict[str, Any] = {}
     if "credentials" in body:
         values["credentials"] = sealed.seal(tx, service_instances.c.credentials, body["credentials"] or {})
-    for name in ("syslog_drain_url", "route_service_url"):
-        if name in body:
-            values[name] = (body[name] or "").strip() or None
+    for name in ("syslog_drain", "route_service"):
+        if f"{name}_url" in body:
+            values[f"{name}_url"] = (body[f"{name}_url"] or "").strip() or None
+            values[f"{name}_anywhere"] = actor.is_admin
     return values
 
 
 def update_user_provided(tx: Tx, actor: Actor, instance: Row[Any], body: Mapping[str, Any]) -> Row[Any]:
     """Change what a user says of an instance; its bindings have the same from now on. Raises 422."""
-    values = _described(tx, body)
+    values = _described(tx, actor, body)
     if body.get("name") is not None:
         values["name"] = body["name"].strip()
         if name_is_taken(tx, instance.space_guid, values["name"], but=instance.guid):

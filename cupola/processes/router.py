@@ -25,6 +25,7 @@ from cupola.router import kept
 from cupola.router.certificates import CertificateError, Certificates
 from cupola.router.edge import Edge
 from cupola.router.link import Link
+from cupola.router.route_services import RouteServices
 from cupola.router.server import PortInUse, Server, listeners
 from cupola.router.service import Service
 
@@ -50,7 +51,9 @@ async def _serve(settings: Settings) -> None:
     public = settings.platform.system_domain != ""
     certificates = Certificates(settings) if public else None
     edge = Edge(settings) if public else None
-    service = Service(settings.router, settings.system_hosts, str(settings.run_dir / "api.sock"), spool, loop, edge)
+    services = RouteServices(settings) if settings.services.route_services else None
+    api = str(settings.run_dir / "api.sock")
+    service = Service(settings.router, settings.system_hosts, api, spool, loop, edge, services)
     known = kept.read(directory / "table.msgpack")
     if known is not None:
         service.table.replace(known)

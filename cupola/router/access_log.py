@@ -15,6 +15,7 @@ import msgspec
 from cupola.router.backends import Backend
 
 if TYPE_CHECKING:
+    from cupola.router.balance import Pool
     from cupola.router.exchange import Exchange
 
 __all__ = ["AccessLog", "Lines"]
@@ -57,17 +58,30 @@ class AccessLog:
 
     def write(self, exchange: Exchange, backend: Backend, seconds: float) -> None:
         """Put the line of a request that is over, after `seconds`, into the app's stream."""
+        if exchange.detour is not None:
+            self._write_guarded(exchange, exchange.detour.guarded, backend, seconds)
         endpoint = backend.endpoint
-        if endpoint is None:
-            return
+        if endpoint is not None:
+            line = self._fitting(exchange, backend, seconds, backend.log_text)
+            self._put(exchange, endpoint.app_guid, backend.log_tags, line, seconds)
+
+    def _write_guarded(self, exchange: Exchange, guarded: Pool, backend: Backend, seconds: float) -> None:
+        """The line of a request that went to the service in front of an app."""
+        endpoint = guarded.backends[0].endpoint
+        assert endpoint is not None
+        of_instance = ("instance_id", "process_instance_id")
+        own = {name: value for name, value in endpoint.tags.items() if name not in of_instance}
+        tags = msgspec.Raw(_encoder.encode({**own, "source_type": "RTR", "app_id": endpoint.app_guid}))
+        text = b' app_id:"%b" app_index:"-" instance_id:"-"' % endpoint.app_guid.encode()
+        line = self._fitting(exchange, backend, seconds, text)
+        self._put(exchange, endpoint.app_guid, tags, line, seconds)
+
+    def _put(self, exchange: Exchange, app_guid: str, tags: msgspec.Raw, line: bytes, seconds: float) -> None:
         at = int((exchange.received + seconds) * 1e9)
-        line = self._line(exchange, backend, seconds)
-        if len(line) > _MAX_LINE:
-            line = self._line(exchange, backend, seconds, shorten=True)
-        envelope = _Envelope(at, endpoint.app_guid, ROUTER_INDEX, backend.log_tags, line)
+        envelope = _Envelope(at, app_guid, ROUTER_INDEX, tags, line)
         if not self._waiting:
             self._loop.call_soon(self.flush)
-        self._waiting.append((endpoint.app_guid, _encoder.encode(envelope)))
+        self._waiting.append((app_guid, _encoder.encode(envelope)))
 
     def flush(self) -> None:
         """Spool what waits."""
@@ -82,7 +96,13 @@ class AccessLog:
                 self._complained = True
                 _log.exception("access lines cannot be spooled")
 
-    def _line(self, exchange: Exchange, backend: Backend, seconds: float, *, shorten: bool = False) -> bytes:
+    def _fitting(self, exchange: Exchange, backend: Backend, seconds: float, of_app: bytes) -> bytes:
+        line = self._line(exchange, backend, seconds, of_app)
+        return line if len(line) <= _MAX_LINE else self._line(exchange, backend, seconds, of_app, shorten=True)
+
+    def _line(
+        self, exchange: Exchange, backend: Backend, seconds: float, of_app: bytes, *, shorten: bool = False
+    ) -> bytes:
         request, client = exchange.request, exchange.client
         special = request.special
         received = exchange.received
@@ -118,7 +138,7 @@ class AccessLog:
             exchange.trace.request_id,
             seconds,
             exchange.sent - exchange.started if exchange.sent else seconds,
-            backend.log_text,
+            of_app,
             router_error or b"-",
             exchange.trace.logged,
         )

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from ssl import SSLCertVerificationError, SSLError
 
 from cupola import clock, errors
 
@@ -23,7 +24,11 @@ __all__ = [
     "no_table",
     "render",
     "request_timeout",
+    "route_service_refused",
+    "route_service_unreachable",
     "route_service_unsupported",
+    "route_service_without_websockets",
+    "signature_refused",
     "unknown_instance",
     "unknown_route",
 ]
@@ -71,10 +76,11 @@ def render(answer: Answer, request_id: bytes, *, close: bool, head_only: bool) -
     return b"".join(head)
 
 
+_REASONS = {499: "Request Cancelled", 525: "SSL Handshake Failed", 526: "Invalid SSL Certificate"}
+
+
 def _reason(status: int) -> str:
-    if status == 499:
-        return "Request Cancelled"
-    return HTTPStatus(status).phrase
+    return _REASONS.get(status) or HTTPStatus(status).phrase
 
 
 def unknown_route(host: str) -> Answer:
@@ -118,6 +124,32 @@ def endpoint_failure(cause: str) -> Answer:
 
 def route_service_unsupported() -> Answer:
     return Answer(502, "route_service_unsupported", "Support for route services is disabled.")
+
+
+def route_service_without_websockets() -> Answer:
+    message = "Websocket requests are not supported for routes bound to Route Services."
+    return Answer(503, "route_service_unsupported", message)
+
+
+def route_service_refused(why: str, *, expired: bool) -> Answer:
+    """For what comes back from a route service with a signature that is not ours, too old, or for another route."""
+    return Answer(504 if expired else 502, "", f"Failed to validate Route Service Signature: {why}")
+
+
+def signature_refused(why: str, *, expired: bool) -> Answer:
+    """For a signature on the way to a route without a route service, where an operator wants them to be looked at."""
+    if expired:
+        return Answer(504, "expired_route_service_signature", f"Failed to validate Route Service Signature: {why}")
+    return Answer(400, "invalid_route_service_signature", f"Failed to validate Route Service Signature: {why}")
+
+
+def route_service_unreachable(error: OSError, cause: str) -> Answer:
+    """For a route service that cannot be spoken to."""
+    if isinstance(error, SSLCertVerificationError):
+        return Answer(526, f"endpoint_failure ({cause})", "The certificate of the route service is not accepted.")
+    if isinstance(error, SSLError):
+        return Answer(525, f"endpoint_failure ({cause})", "The route service does not speak TLS as it must.")
+    return Answer(502, f"endpoint_failure ({cause})", "The route service failed to handle the request.")
 
 
 def malformed(status: int, reason: str, router_error: str = "") -> Answer:

@@ -6,7 +6,7 @@ A Backend outlives changes of the table: it belongs to the instance and is share
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cupola.router.exchange import Exchange
     from cupola.router.upstream import Upstream
 
-__all__ = ["FAILED_SECONDS", "Backend", "Backends", "split_address"]
+__all__ = ["FAILED_SECONDS", "Backend", "Backends", "Dialler", "split_address"]
 
 FAILED_SECONDS = 30.0
 """For which an instance that could not be reached is passed over while there are others."""
@@ -27,24 +27,31 @@ _FRESH_SECONDS = 1.0
 
 _encoder = msgspec.msgpack.Encoder()
 
+Dialler = Callable[["Upstream"], Awaitable[object]]
+"""Connects a protocol to a place outside of the platform. Raises OSError."""
+
 
 def split_address(address: str) -> tuple[str, str, int]:
-    """`("tcp", ip, port)`, `("unix", path, port)`, or `("unix", path, 0)` for a plain socket. Raises ValueError."""
+    """`("tcp", ip, port)`, `("unix", path, port)`, or `("unix", path, 0)` for a plain socket. Raises ValueError.
+
+    A route service is at `("tls", name, port)`.
+    """
     kind, _, rest = address.partition(":")
     if kind == "unix" and rest.startswith("/"):
         path, _, port = rest.rpartition(":")
         return (kind, path, int(port)) if path and port.isdigit() else (kind, rest, 0)
     host, _, port = rest.rpartition(":")
-    if kind == "tcp" and host and port.isdigit():
+    if kind in ("tcp", "tls") and host and port.isdigit():
         return kind, host.strip("[]"), int(port)
     raise ValueError(f"not an address of an instance: {address!r}")
 
 
 class Backend:
-    """One instance, or the controller (`endpoint` None)."""
+    """One instance, or the controller or a route service (`endpoint` None); the latter is dialled by `dialler`."""
 
     __slots__ = (
         "address",
+        "dialler",
         "endpoint",
         "failed_until",
         "idle",
@@ -57,8 +64,9 @@ class Backend:
         "shown",
     )
 
-    def __init__(self, address: str, endpoint: Endpoint | None, limit: int) -> None:
+    def __init__(self, address: str, endpoint: Endpoint | None, limit: int, dialler: Dialler | None = None) -> None:
         self.address = split_address(address)
+        self.dialler = dialler
         self.endpoint = endpoint
         self.limit = limit
         self.in_flight = 0
@@ -68,7 +76,7 @@ class Backend:
         self.lines = b"\r\n"
         """The end of a request's head: the headers that name the instance, and the empty line."""
         self.log_tags = msgspec.Raw()
-        self.shown = b"-"
+        self.shown = b"-" if dialler is None else address.partition(":")[2].encode()
         self.log_text = b""
         if endpoint is not None:
             self._describe(endpoint)
@@ -92,7 +100,7 @@ class Backend:
 
     def __str__(self) -> str:
         if self.endpoint is None:
-            return "the controller"
+            return "the controller" if self.dialler is None else f"the route service at {self.address[1]}"
         return f"instance {self.endpoint.index} of app {self.endpoint.app_guid} at {self.endpoint.address}"
 
     @property

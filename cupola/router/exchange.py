@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ from cupola.router.heads import CHUNKED, NO_BODY, Request, Response
 from cupola.router.routing import Destination, resolve
 from cupola.router.table import host_name
 from cupola.router.tunnel import Tunnel
-from cupola.router.upstream import Upstream, cause_of, connect
+from cupola.router.upstream import NotAllowed, Upstream, cause_of, connect
 
 if TYPE_CHECKING:
     from cupola.router.client import Client
+    from cupola.router.route_services import Detour
     from cupola.router.service import Service
 
 __all__ = ["Exchange"]
@@ -57,6 +59,7 @@ class Exchange:
         "_tried",
         "_upstream",
         "client",
+        "detour",
         "host",
         "received",
         "request",
@@ -83,6 +86,7 @@ class Exchange:
         """Of the response whose head the client has been sent; 0 before."""
         self.router_error = b""
         self.trace = service.tracer.trace(request.special)
+        self.detour: Detour | None = None
         self._destination: Destination | None = None
         self._backend: Backend | None = None
         self._upstream: Upstream | None = None
@@ -111,6 +115,7 @@ class Exchange:
         self._destination = found
         self.host = found.host
         self.target = found.target
+        self.detour = found.detour
         self._attempt(found, fresh=False)
 
     # Towards the instance.
@@ -160,8 +165,10 @@ class Exchange:
             _log.warning("%s cannot be reached: %s", backend, cause_of(error))
         backend.failed()
         self._tried = (*self._tried, backend)
-        if self._attempts < _ATTEMPTS:
+        if self._attempts < _ATTEMPTS and not isinstance(error, ssl.SSLError | NotAllowed):
             self._attempt(to, fresh=False)
+        elif backend.dialler is not None:
+            self.answer(answers.route_service_unreachable(error, cause_of(error)))
         else:
             self.answer(answers.endpoint_failure(cause_of(error)))
 
@@ -234,7 +241,7 @@ class Exchange:
             added.append(b"X-Cf-RouterError: " + self.router_error)
         if to.target.find(b";") >= 0:
             added.append(b"X-Cf-RouterError: deprecated-semicolon-params")
-        if backend.endpoint is not None and (b"set-cookie" in special or to.wanted):
+        if backend.endpoint is not None and to.detour is None and (b"set-cookie" in special or to.wanted):
             cookie = sticky.cookie_to_set(
                 special.get(b"set-cookie", b""),
                 self._service.sticky,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from cupola.config import Settings
 from cupola.domain import environments
@@ -18,6 +18,9 @@ from cupola.store.database import Database, Tx
 from cupola.store.instances import instances
 from cupola.store.orgs import organizations, spaces
 from cupola.store.routes import destinations, domains, routes
+from cupola.store.service_bindings import service_route_bindings
+from cupola.store.service_brokers import service_brokers, service_plans
+from cupola.store.service_instances import service_instances
 from cupola.wire import Peer
 
 __all__ = ["RouterFeed", "compute", "difference"]
@@ -120,6 +123,7 @@ def compute(tx: Tx, revision: int) -> RouteTable:
     for row in tx.all(select(destinations).order_by(destinations.c.id)):
         targets.setdefault(row.route_guid, []).append(row)
     running = _running(tx)
+    services = _route_services(tx)
     found = []
     for row in tx.all(statement):
         endpoints: list[Endpoint] = []
@@ -128,8 +132,25 @@ def compute(tx: Tx, revision: int) -> RouteTable:
                 endpoint = _endpoint(target, instance, process, tags)
                 if endpoint is not None:
                     endpoints.append(endpoint)
-        found.append(_route(row, endpoints))
-    return RouteTable(revision, found)
+        found.append(_route(row, endpoints, services.get(row.guid, ("", False))))
+    return RouteTable(revision, found, tx.vault.derive("route services"))
+
+
+def _route_services(tx: Tx) -> dict[str, tuple[str, bool]]:
+    """The service in front of each route that has one, and whether an admin is behind its address."""
+    bindings = service_route_bindings.c
+    statement = (
+        select(
+            bindings.route_guid,
+            bindings.route_service_url,
+            func.coalesce(service_brokers.c.anywhere, service_instances.c.route_service_anywhere).label("anywhere"),
+        )
+        .join(service_instances, service_instances.c.guid == bindings.service_instance_guid)
+        .outerjoin(service_plans, service_plans.c.guid == service_instances.c.service_plan_guid)
+        .outerjoin(service_brokers, service_brokers.c.guid == service_plans.c.service_broker_guid)
+        .where(bindings.route_service_url.is_not(None))
+    )
+    return {row.route_guid: (row.route_service_url, row.anywhere) for row in tx.all(statement)}
 
 
 def _running(tx: Tx) -> dict[tuple[str, str], list[tuple[Row[Any], Row[Any], dict[str, str]]]]:
@@ -179,7 +200,7 @@ def _endpoint(target: Row[Any], instance: Row[Any], process: Row[Any], tags: dic
     )
 
 
-def _route(row: Row[Any], endpoints: list[Endpoint]) -> Route:
+def _route(row: Row[Any], endpoints: list[Endpoint], service: tuple[str, bool]) -> Route:
     options = row.options or {}
     return Route(
         guid=row.guid,
@@ -189,5 +210,7 @@ def _route(row: Row[Any], endpoints: list[Endpoint]) -> Route:
         balancing=options.get("loadbalancing") or "",
         hash_header=options.get("hash_header") or "",
         hash_balance=float(options.get("hash_balance") or 0),
+        route_service=service[0],
+        route_service_anywhere=service[1],
         internal=bool(row.internal),
     )

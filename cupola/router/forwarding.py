@@ -17,7 +17,11 @@ def request_head(exchange: Exchange, backend: Backend) -> bytes:
     """The head for an instance."""
     request, client = exchange.request, exchange.client
     special = request.special
-    lines = [request.method + b" " + exchange.target + b" HTTP/1.1\r\nHost: " + exchange.host, *request.lines]
+    detour = exchange.detour
+    host, target = (exchange.host, exchange.target) if detour is None else (detour.host, detour.target)
+    lines = [request.method + b" " + target + b" HTTP/1.1\r\nHost: " + host, *request.lines]
+    if detour is not None:
+        lines.append(detour.lines)
     if b"x-forwarded-for" in special or b"x-forwarded-proto" in special:
         before = special.get(b"x-forwarded-for")
         lines.append(b"X-Forwarded-For: " + (before + b", " + client.peer if before else client.peer))

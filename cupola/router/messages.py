@@ -39,15 +39,19 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     hash_header: str = ""
     hash_balance: float = 0
     route_service: str = ""
+    """The https address of the service that is asked before the instances, or empty."""
+    route_service_anywhere: bool = False
+    """An admin is behind the address, so it may be a private one (cupola/outbound.py)."""
     internal: bool = False
     """On an internal domain: not served from outside."""
 
 
 class RouteTable(msgspec.Struct, frozen=True):
-    """The whole table."""
+    """The whole table. `keys` (32 bytes each) sign what goes to route services: the first signs, all of them verify."""
 
     revision: int
     routes: list[Route]
+    keys: list[bytes] = []
 
 
 class RouteDelta(msgspec.Struct, frozen=True):

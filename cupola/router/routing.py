@@ -9,6 +9,7 @@ from cupola.router.answers import Answer
 from cupola.router.backends import Backend
 from cupola.router.balance import Pool, find
 from cupola.router.heads import Request
+from cupola.router.route_services import SIGNATURE, Detour
 from cupola.router.service import Service
 from cupola.router.table import host_name
 
@@ -23,7 +24,8 @@ _MONITOR = b"HTTP-Monitor/1.1"
 
 class Destination(msgspec.Struct, gc=False):
     """Where a request goes. `host` and `target` as they are sent on; `pinned` is the instance that it
-    names, in which case it may insist on it; `wanted` is the instance of its sticky cookie."""
+    names, in which case it may insist on it; `wanted` is the instance of its sticky cookie. With `detour` it goes to a
+    route service first."""
 
     pool: Pool
     host: bytes
@@ -33,6 +35,7 @@ class Destination(msgspec.Struct, gc=False):
     insists: bool = False
     wanted: str = ""
     hash_key: bytes | None = None
+    detour: Detour | None = None
 
 
 def resolve(service: Service, request: Request, scheme: bytes) -> Destination | Answer:
@@ -58,12 +61,13 @@ def resolve(service: Service, request: Request, scheme: bytes) -> Destination | 
         if service.edge is not None and scheme == b"http":
             return service.edge.to_https(request, host, target)
         return Destination(pool, host, target, system=True)
-    if pool.route.route_service:
-        # To pass by a service that guards the app is worse than not to serve it.
-        return answers.route_service_unsupported()
     if not pool.backends:
         return answers.no_endpoints(_shown(host))
     found = Destination(pool, host, target)
+    if pool.route.route_service or (service.strict_signatures and SIGNATURE in special):
+        elsewhere = _guarded(service, request, found)
+        if elsewhere is not None:
+            return elsewhere
     if (
         b"cookie" in special
         or pool.route.hash_header
@@ -72,6 +76,25 @@ def resolve(service: Service, request: Request, scheme: bytes) -> Destination | 
     ):
         return _with_instance(service, request, found)
     return found
+
+
+def _guarded(service: Service, request: Request, found: Destination) -> Destination | Answer | None:
+    """Where a request for a route with a service in front goes; None when it comes from there and goes on to the app."""
+    services = service.route_services
+    if services is None:
+        # To pass by a service that guards the app is worse than not to serve it.
+        return answers.route_service_unsupported()
+    pool, special = found.pool, request.special
+    if not pool.route.route_service:
+        return services.refusal(service.table, pool, special)
+    if request.upgrade.lower() == b"websocket":
+        return answers.route_service_without_websockets()
+    if SIGNATURE in special:
+        return services.refusal(service.table, pool, special)
+    way = services.way(service.table, pool, found.host, found.target)
+    if isinstance(way, Answer):
+        return way
+    return Destination(way.pool, found.host, found.target, detour=way)
 
 
 def _health(service: Service) -> Answer:

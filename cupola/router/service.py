@@ -12,6 +12,7 @@ from cupola.router.backends import Backend
 from cupola.router.balance import Pool
 from cupola.router.edge import Edge
 from cupola.router.messages import Route
+from cupola.router.route_services import RouteServices
 from cupola.router.table import Table
 from cupola.router.tracing import Tracer
 
@@ -25,7 +26,7 @@ __all__ = ["Service"]
 class Service:
     """Made once per process, in its event loop. `controller` is the path of the socket that serves the system hosts.
 
-    With `edge` these are served by https alone.
+    With `edge` these are served by https alone. Without `route_services` no request goes to one.
     """
 
     def __init__(
@@ -36,9 +37,12 @@ class Service:
         lines: Lines,
         loop: asyncio.AbstractEventLoop,
         edge: Edge | None = None,
+        route_services: RouteServices | None = None,
     ) -> None:
         self.settings = settings
         self.edge = edge
+        self.route_services = route_services
+        self.strict_signatures = route_services is not None and route_services.strict
         self.loop = loop
         # The controller limits itself, and long log streams of many users go there.
         self.controller = Backend(f"unix:{controller}", None, sys.maxsize)
@@ -58,5 +62,6 @@ class Service:
 
     @property
     def backends(self) -> list[Backend]:
-        """All instances and the controller."""
-        return [self.controller, *self.table.backends]
+        """All instances, the controller, and route services elsewhere."""
+        elsewhere = self.route_services.backends if self.route_services is not None else []
+        return [self.controller, *self.table.backends, *elsewhere]

@@ -36,6 +36,8 @@ class Table:
 
     def __init__(self, system_hosts: frozenset[str], system: Pool, *, balancing: str, limit: int) -> None:
         self.revision: int | None = None
+        self.keys: list[bytes] = []
+        """What signs requests on their way to route services."""
         self.routes: dict[str, Route] = {}
         self.backends = Backends(limit)
         self._system_hosts = system_hosts
@@ -64,6 +66,7 @@ class Table:
         removed = [guid for guid in self.routes if guid not in wanted]
         self._change(changed, removed)
         self.revision = table.revision
+        self.keys = table.keys
 
     def apply(self, delta: RouteDelta) -> bool:
         """Take a change; False when it does not follow on what is here, and the whole table has to be asked for."""
@@ -75,7 +78,7 @@ class Table:
 
     def snapshot(self) -> RouteTable:
         """What `replace` would take to make this table."""
-        return RouteTable(self.revision or 0, list(self.routes.values()))
+        return RouteTable(self.revision or 0, list(self.routes.values()), self.keys)
 
     def _change(self, changed: list[Route], removed: list[str]) -> None:
         self._found.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -17,12 +18,16 @@ from cupola.router.heads import CHUNKED, UNTIL_CLOSE, Malformed, Reader, Respons
 if TYPE_CHECKING:
     from cupola.router.exchange import Exchange
 
-__all__ = ["WRITE_BUFFER", "Upstream", "cause_of", "connect"]
+__all__ = ["WRITE_BUFFER", "NotAllowed", "Upstream", "cause_of", "connect"]
 
 WRITE_BUFFER = 128 * 1024
 """Bytes that may wait for a peer before the other side is no longer read."""
 _MAX_INFORMATIONAL = 64
 """1xx responses to one request."""
+
+
+class NotAllowed(OSError):
+    """The platform may not call this address for whoever gave it (cupola/outbound.py)."""
 
 
 class Upstream(asyncio.Protocol):
@@ -194,7 +199,9 @@ async def connect(backend: Backend, loop: asyncio.AbstractEventLoop, max_header_
     upstream = Upstream(backend, max_header_bytes)
     try:
         async with asyncio.timeout(seconds):
-            if kind == "unix" and port:
+            if backend.dialler is not None:
+                await backend.dialler(upstream)
+            elif kind == "unix" and port:
                 made = await dial(f"unix:{host}:{port}")
                 await loop.create_connection(lambda: upstream, sock=made)
             elif kind == "unix":
@@ -215,6 +222,10 @@ def cause_of(error: BaseException | None) -> str:
         return "EOF"
     if isinstance(error, TimeoutError):
         return "timeout"
+    if isinstance(error, ssl.SSLError):
+        return "x509" if isinstance(error, ssl.SSLCertVerificationError) else "tls handshake"
+    if isinstance(error, NotAllowed):
+        return "address not allowed"
     if isinstance(error, OSError) and error.errno is not None:
         return _WORDS.get(error.errno, errno.errorcode.get(error.errno, "connection lost"))
     return "connection lost"

@@ -39,6 +39,8 @@ class Vault(Protocol):
 
     def open(self, sealed: str, context: str) -> bytes: ...
 
+    def derive(self, purpose: str) -> list[bytes]: ...
+
 
 class Tx:
     """A connection for the time of one piece of work. Not for use by two threads."""

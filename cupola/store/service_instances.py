@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table, Text, UniqueConstraint
 
 from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
 
@@ -32,7 +32,9 @@ service_instances = Table(
     Column("tags", Json, nullable=False),
     Column("credentials", Text),
     Column("syslog_drain_url", Text),
+    Column("syslog_drain_anywhere", Boolean, nullable=False, default=False),
     Column("route_service_url", Text),
+    Column("route_service_anywhere", Boolean, nullable=False, default=False),
     Column("dashboard_url", Text),
     Column("maintenance_info", Json, nullable=False),
     Column("broker_provided_metadata", Json),
@@ -42,7 +44,10 @@ service_instances = Table(
     Index("ix_service_instances_name", "name"),
     Index("ix_service_instances_operation", "operation_state", "operation_updated_at"),
 )
-"""`type` managed or user-provided; only the latter has `credentials` (sealed JSON), a drain and a route service here."""
+"""`type` managed or user-provided; only the latter has `credentials` (sealed JSON), a drain and a route service here.
+
+`..._anywhere`: an admin gave the address, so it may be a private one (cupola/outbound.py).
+"""
 
 service_instance_shares = Table(
     "service_instance_shares",

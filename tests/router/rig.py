@@ -185,6 +185,7 @@ class Rig:
         self._apps: list[App] = []
         self._streams: list[Stream] = []
         self._revision = 0
+        self.keys: list[bytes] = []
 
     async def app(self, name: str = "one", respond: Respond | None = None, **options: Any) -> App:
         path = options.pop("path", None)
@@ -195,7 +196,7 @@ class Rig:
 
     def routes(self, *routes: Route) -> None:
         self._revision += 1
-        self.service.table.replace(RouteTable(self._revision, list(routes)))
+        self.service.table.replace(RouteTable(self._revision, list(routes), self.keys))
 
     def route(self, *apps: App, host: str = HOST, path: str = "", **options: Any) -> Route:
         endpoints = [app.endpoint() for app in apps]
