@@ -178,11 +178,11 @@ def test_a_key_is_forgotten_when_a_day_is_over_and_nothing_needs_it(
 def test_text_that_only_looks_sealed_stays_as_it_is(cloud: Cloud) -> None:
     vault = vault_of(cloud)
     text = f"v1:{vault.active}:c29tZXRoaW5n"
-    flag = cloud.admin.ok("PATCH", "/v3/feature_flags/diego_docker", {"enabled": True, "custom_error_message": text})
+    flag = cloud.admin.ok("PATCH", "/v3/feature_flags/route_sharing", {"enabled": True, "custom_error_message": text})
     vault.rotate()
     progress = reseal(cloud.database, vault)
     assert progress.unopened == 1
-    assert cloud.admin.ok("GET", "/v3/feature_flags/diego_docker")["custom_error_message"] == text
+    assert cloud.admin.ok("GET", "/v3/feature_flags/route_sharing")["custom_error_message"] == text
     assert flag["custom_error_message"] == text
 
 
