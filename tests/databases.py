@@ -26,6 +26,9 @@ __all__ = ["PlainVault", "Postgres", "Prepared", "Sqlite", "create_database", "d
 class PlainVault:
     """Encryption at rest has tests of its own; here a sealed value is base64 and bound to its context."""
 
+    def derive(self, purpose: str) -> list[bytes]:
+        return [purpose.encode().ljust(32)]
+
     def seal(self, plain: bytes, context: str) -> str:
         return f"{context}:{base64.b64encode(plain).decode()}"
 
