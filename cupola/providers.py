@@ -31,8 +31,6 @@ _CUSTOM = "user.attribute."
 class Provider(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What both kinds of provider have."""
 
-    link_text: str = ""
-    """What the login page calls it; default its origin."""
     create_users: bool = True
     """Let in who was not made known before."""
     attributes: dict[str, str] = msgspec.field(default_factory=dict)
@@ -57,6 +55,8 @@ class OidcProvider(Provider):
     client_secret_env: str = ""
     client_authentication: Literal["basic", "post", "none"] = "basic"
     scopes: list[str] = msgspec.field(default_factory=lambda: ["openid", "profile", "email"])
+    link_text: str = ""
+    """What the login page calls it; default its origin."""
     show_link: bool = True
     """Show it on the login page."""
     password_grant: bool = False
@@ -111,12 +111,12 @@ class Uaa(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     client_id: str = "cloud_controller_username_lookup"
     client_secret_file: str = ""
     client_secret_env: str = ""
-    """A client there with `scim.read` (and `scim.create`, to make users known by name)."""
+    """A client there with `scim.userids` (and `scim.create`, to make users known by name)."""
     ca_file: str = ""
     skip_tls_verification: bool = False
     timeout_seconds: float = 5.0
     refresh_seconds: int = 300
-    """Seconds between two looks at its keys, and after which a user's name is looked up again."""
+    """Seconds between two looks at its keys, and for names of users that are missing."""
 
 
 def secret(file: str, variable: str) -> str | None:
