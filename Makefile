@@ -13,6 +13,9 @@ PORT ?=
 DETACH ?=
 ARGS ?=
 T ?= tests
+# A file of tests stays in one process: what its tests share is made once.
+N ?= auto
+SPREAD = -n $(N) --dist loadfile
 B ?= $(basename $(notdir $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py))))
 
 # An environment knows its own path, so one that was moved or copied with its checkout is made anew.
@@ -26,7 +29,7 @@ endif
 help: ## Say what there is
 	@echo "Cupola: Cloud Foundry in Python. Targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
-	@echo "Variables: PORT=9080 DATA=.cupola SAMPLE=samples/python DETACH=1 PYTHON=python3 T=tests/path B=benchmark ARGS=..."
+	@echo "Variables: PORT=9080 DATA=.cupola SAMPLE=samples/python DETACH=1 PYTHON=python3 T=tests/path N=processes B=benchmark ARGS=..."
 
 install: $(VENV)/.installed ## Make the environment: what the platform needs, versions and hashes locked
 
@@ -64,14 +67,14 @@ doctor: install ## Say what this machine lacks, and what follows
 	@$(CUPOLA) doctor --data-dir $(DATA)
 
 test: dev ## Run all tests, or those of T=tests/path
-	@$(PYTHON_IN) -m pytest $(T) $(ARGS)
+	@$(PYTHON_IN) -m pytest $(SPREAD) $(T) $(ARGS)
 
 check: dev ## Everything that must hold: lint, format, types, layers, tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PYTHON_IN) -m pytest $(ARGS)
+	$(PYTHON_IN) -m pytest $(SPREAD) $(ARGS)
 
 fmt: dev ## Format, and repair what lint can repair
 	$(VENV)/bin/ruff check --fix-only -q .
