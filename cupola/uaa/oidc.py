@@ -7,6 +7,7 @@ is judged by the provider's keys and by what is configured here, never by what i
 import base64
 import hashlib
 import hmac
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -25,11 +26,13 @@ from cupola.uaa.web import Answer, Web, require_safe
 
 __all__ = ["Oidc", "Proof", "Secrets"]
 
+log = logging.getLogger(__name__)
 LEEWAY = 60
 """Seconds by which the provider's clock may differ."""
 KEPT = 3600.0
 """Seconds after which the provider's own description is read again."""
-_WRONG_PASSWORD = frozenset({"invalid_grant", "access_denied", "unauthorized"})
+_WRONG_PASSWORD = frozenset({"invalid_grant", "access_denied", "unauthorized", "invalid_client"})
+"""Errors that mean a wrong password. A UAA says `invalid_client` then, as it does for a wrong client."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,13 @@ class Oidc:
         self.settings = settings
         self._outside = outside
         self._web = Web(outside, settings.ca_file, settings.skip_tls_verification)
-        self._gate = Gate(f"the identity provider {origin}", settings.concurrency, settings.timeout_seconds)
+        self._gate = Gate(str(self), settings.concurrency, settings.timeout_seconds)
         self._keys = ForeignKeys(self._fetch_keys, settings.timeout_seconds)
         self._found: Endpoints | None = None
         self._found_at = float("-inf")
+
+    def __str__(self) -> str:
+        return f"the identity provider {self.origin}"
 
     def check(self) -> None:
         """Raises ValueError when the secret cannot be read."""
@@ -151,7 +157,12 @@ class Oidc:
             "scope": " ".join(self.settings.scopes),
         }
         answer = await self._asked(form)
-        if answer.status in {400, 401, 403} and (answer.body or {}).get("error") in _WRONG_PASSWORD:
+        error = (answer.body or {}).get("error")
+        if answer.status in {400, 401, 403} and error in _WRONG_PASSWORD:
+            if error == "invalid_client":
+                log.warning(
+                    "%s answers a password with invalid_client: if it is always so, our own secret is wrong", self
+                )
             return None
         body = answer.good()
         return await self._profile(body, await self._judged(_id_token(body)))
@@ -181,6 +192,8 @@ class Oidc:
         if settings.client_authentication == "basic":
             pair = f"{quote_plus(settings.client_id)}:{quote_plus(own)}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            # A UAA decodes what RFC 6749 section 2.3.1 has us encode only when it is told to.
+            headers["X-CF-ENCODED-CREDENTIALS"] = "true"
         else:
             form = {**form, "client_id": settings.client_id}
             if settings.client_authentication == "post":

@@ -255,8 +255,10 @@ def opened(platform: Platform, **flags: Any) -> Iterator[House]:
         # One event loop for all requests; the front has no lifespan of its own.
         await (api if scope["type"] == "lifespan" else whole)(scope, receive, send)
 
-    with TestClient(served, base_url=base) as http:
-        yield House(settings, database, identity, http)
-    identity.close()
-    ring.close()
-    database.close()
+    try:
+        with TestClient(served, base_url=base) as http:
+            yield House(settings, database, identity, http)
+    finally:
+        identity.close()
+        ring.close()
+        database.close()

@@ -19,6 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.databases import Prepared
 from tests.uaa.house import House, Platform, query_of
+from tests.uaa.provider import SECRET, running, settings_of
 from tests.uaa.server import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -139,6 +140,36 @@ def test_single_sign_on_of_a_dashboard(house: House) -> None:
         page.goto(f"{start}&state=third")
         page.get_by_role("button", name="Deny").click()
         page.wait_for_url(f"{site}/cb?**error=access_denied**")
+
+
+def test_login_at_another_provider(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    with running() as provider:
+        oidc = {"corp": settings_of(provider, str(tmp_path / "secret"), link_text="Corp & friends")}
+        provider.add("joe@corp.example")
+        with served(platform, identity__oidc=oidc) as house, _browser() as page:
+            page.goto(f"{house.settings.login_url}/passcode")
+            assert page.get_by_role("navigation", name="Other ways to log in").is_visible()
+            # By keyboard: the link comes after the form.
+            page.get_by_role("button", name="Log in").focus()
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.textContent") == "Log in with Corp & friends"
+            page.keyboard.press("Enter")
+            page.wait_for_url("**/passcode")
+            code = page.get_by_label("Code").inner_text()
+            body = house.token(grant_type="password", passcode=code).json()
+            assert house.ok("GET", "/userinfo", body["access_token"])["user_name"] == "joe@corp.example"
+            names = {cookie["name"] for cookie in page.context.cookies()}
+            assert names == {"JSESSIONID", "Current-User"}, "what the way there needed is gone"
+            page.goto(house.settings.login_url + "/logout.do")
+            provider.faults["/authorize"] = lambda: (
+                302,
+                f"{house.settings.login_url}/login/callback/corp?error=access_denied",
+            )
+            page.goto(house.settings.login_url + "/login")
+            page.get_by_role("link", name="Log in with Corp & friends").click()
+            page.wait_for_url("**/login?error=**")
+            assert page.get_by_role("alert").is_visible()
 
 
 def test_a_form_of_another_site_does_nothing(house: House) -> None:

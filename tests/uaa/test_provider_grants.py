@@ -90,7 +90,7 @@ def test_guessing_by_way_of_us_is_locked(make: Make, provider: Provider) -> None
 @pytest.mark.parametrize(
     "answer",
     [
-        (400, {"error": "invalid_client"}),
+        (400, {"error": "unauthorized_client"}),
         (500, {}),
         (200, {}),
         (200, [1]),
