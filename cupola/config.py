@@ -5,11 +5,12 @@ environment. Every field here is described in docs/configuration.md (a test comp
 """
 
 import os
+import pwd
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,6 +18,7 @@ from cupola.providers import LdapProvider, OidcProvider, Uaa, problems
 
 __all__ = [
     "SYSTEM_NAMES",
+    "Account",
     "Blobs",
     "Brokers",
     "ConfigError",
@@ -49,6 +51,13 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 class ConfigError(Exception):
     """A setting is unknown, of the wrong type or contradicts another; the text names it."""
+
+
+class Account(NamedTuple):
+    """A user of this machine."""
+
+    uid: int
+    gid: int
 
 
 class _Section(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -274,6 +283,12 @@ class Services(_Section):
     """Bindings that one app may have to one service instance, to change credentials without a gap."""
     manifest_binding_seconds: float = 60.0
     """Seconds for which applying a manifest waits for a broker that makes a binding later."""
+    drain_queue_bytes: int = 4 * 1024 * 1024
+    """Bytes of log messages that wait for one syslog drain of an app; what does not fit is lost."""
+    drain_timeout_seconds: float = 10.0
+    """Seconds in which a syslog drain must take a connection, and then messages."""
+    drain_backoff_max_seconds: float = 30.0
+    """The longest pause before a syslog drain that failed is tried again."""
     ca_file: str = ""
     """Certificates (PEM) that route services and syslog drains are trusted by besides the system's."""
     skip_tls_verification: list[str] = msgspec.field(default_factory=list)
@@ -327,6 +342,21 @@ class Settings(_Section):
     def run_dir(self) -> Path:
         """Sockets, pid files and per-process tokens; mode 0700."""
         return self.data_dir / "run"
+
+    @property
+    def account(self) -> Account | None:
+        """Whom controller and router run as where root starts them; None for root. Raises ConfigError."""
+        name = self.platform.user
+        if not name or os.geteuid() != 0:
+            return None
+        try:
+            found = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        except KeyError:
+            raise ConfigError(
+                f"platform.user = {name} is no user of this machine: make one, as with "
+                f"`useradd --system --shell /usr/sbin/nologin {name}`"
+            ) from None
+        return Account(found.pw_uid, found.pw_gid) if found.pw_uid else None
 
     @property
     def listen(self) -> str:
@@ -456,7 +486,9 @@ def _require_consistent(settings: Settings) -> None:
 def write_resolved(settings: Settings, path: Path) -> None:
     """Keep merged settings for the platform's processes, readable by their owner only."""
     temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)
+    # The directory may be open to another user, who must not make root write elsewhere.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(settings, enc_hook=str))
     temporary.replace(path)

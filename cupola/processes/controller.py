@@ -23,12 +23,13 @@ from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
 from cupola.brokers.client import BrokerClient
 from cupola.config import ConfigError, Settings, read_resolved
-from cupola.domain import bootstrap, deployment_loop
+from cupola.domain import bootstrap, deployment_loop, syslog_drains
 from cupola.jobs.periodic import Periodic
 from cupola.jobs.runner import Runner
+from cupola.logs.drains import Drains
 from cupola.logs.ring import Ring
 from cupola.logs.writer import AppLog
-from cupola.processes import chores, front
+from cupola.processes import chores, front, privileges
 from cupola.processes.handlers import handlers
 from cupola.processes.system_buildpacks import ensure_buildpacks
 from cupola.rest.dispatch import App
@@ -80,6 +81,7 @@ class Controller:
         )
         self.ring = Ring(data / "logs" / "ring", settings.logs)
         self.app_log = AppLog(self.ring)
+        self.drains = Drains(self.ring, self.app_log, settings)
         self.cells = CellFeed(self.database, settings, self.ring.take, self.ring.add)
         self.routers = RouterFeed(self.database, settings, self.ring.take)
         self.brokers = BrokerClient(settings)
@@ -159,11 +161,14 @@ class Controller:
 
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         staging = StagingLoop(self.database, self.settings)
-        periodic = Periodic(self.database, chores.chores(self.settings, self.database, self.blobs, self.ring, self.vault))
+        periodic = Periodic(
+            self.database, chores.chores(self.settings, self.database, self.blobs, self.ring, self.vault)
+        )
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "staging": staging.run,
             "deployments": lambda: deployment_loop.run(self.database, self.settings),
             "periodic": periodic.run,
+            "drains": lambda: syslog_drains.run(self.database, self.drains),
         }
         if self.settings.platform.system_domain:
             loops["certificates"] = self.certificates.run
@@ -239,6 +244,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = read_resolved(Path(os.environ["CUPOLA_SETTINGS"]))
+        privileges.confine_controller(settings)
         uvloop.run(_serve(settings))
     except (ConfigError, DatabaseProblem, VaultProblem) as error:
         print(f"the controller cannot start: {error}", file=sys.stderr)  # noqa: T201  # read by the supervisor

@@ -132,7 +132,15 @@ class RouteServices:
 
     async def _dial(self, key: tuple[str, int, bool], upstream: Upstream) -> None:
         """Connect to a service elsewhere. Raises OSError."""
-        name, port, anywhere = key
+        try:
+            await self._dial_first(*key, upstream)
+        except OSError:
+            # Some of these are ValueErrors as well.
+            raise
+        except ValueError as error:
+            raise NotAllowed(f"{key[0]!r} can be no host") from error
+
+    async def _dial_first(self, name: str, port: int, anywhere: bool, upstream: Upstream) -> None:
         policy = Policy(anywhere, self._settings.outbound.allow)
         try:
             addresses = await asyncio.to_thread(policy.resolve, name, port)

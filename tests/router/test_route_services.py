@@ -276,6 +276,7 @@ def test_services_elsewhere_that_cannot_be_asked(play: Play, tmp_path: Path) -> 
             assert await ask(without_tls) == (525, "endpoint_failure (tls handshake)")
             refused = "endpoint_failure (address not allowed)"
             assert await ask(elsewhere.url(), anywhere=False, ca_file=elsewhere.ca_file) == (502, refused)
+            assert await ask(f"https://{'x' * 64}.example.com") == (502, refused)
             assert elsewhere.app.seen == []
             assert await ask(named_wrongly, skip_tls_verification=["other.localhost"]) == (200, "")
         status, error = await ask(elsewhere.url())
