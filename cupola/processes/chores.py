@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, union_all
 from cupola import clock
 from cupola.blobs.store import LocalStore
 from cupola.config import Settings
-from cupola.domain import network_policies, retention, tasks, usage
+from cupola.domain import network_policies, retention, service_sweeps, tasks, usage
 from cupola.jobs.periodic import Chore
 from cupola.logs.ring import Ring
 from cupola.secrets.vault import Vault
@@ -51,6 +51,14 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
         with database.write() as tx:
             tasks.sweep(tx)
 
+    def fail_stuck_services() -> None:
+        with database.write() as tx:
+            service_sweeps.fail_stuck(tx, settings)
+
+    def fail_abandoned_services() -> None:
+        with database.write() as tx:
+            service_sweeps.fail_abandoned(tx)
+
     def forget_logs() -> None:
         ring.expire(7.0 * _DAY)
 
@@ -61,6 +69,8 @@ def chores(settings: Settings, database: Database, blobs: LocalStore, ring: Ring
         "seal anew after a rotation of keys": Chore(60, seal_anew),
         "sweep blobs": Chore(1800, sweep_blobs),
         "sweep tasks": Chore(30, sweep_tasks),
+        "fail service operations that never began": Chore(300, fail_stuck_services),
+        "fail service operations without a job": Chore(3600, fail_abandoned_services),
         "prune jobs, events and history": Chore(_DAY / 4, prune),
         "forget old logs": Chore(_DAY / 4, forget_logs),
     }
