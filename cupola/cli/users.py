@@ -24,6 +24,8 @@ __all__ = ["create", "import_file", "reset_password"]
 @contextmanager
 def _identity(data_dir: Path) -> Iterator[Identity]:
     settings = required_settings(data_dir)
+    if settings.identity.mode == "external":
+        raise click.ClickException(f"users are kept by {settings.uaa_url} (identity.mode = external): make them there")
     data = settings.data_dir
     try:
         vault = Vault.load_or_create(data / "keys")

@@ -1,5 +1,6 @@
 """`identity.mode = external`: the identity server is another one (here of a second platform, over real HTTP)."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
+from click.testing import CliRunner
 from joserfc.jwk import RSAKey
 from sqlalchemy import select
 from starlette.testclient import TestClient
@@ -20,7 +23,8 @@ from cupola.api.table import OPERATIONS
 from cupola.bell import Bells
 from cupola.blobs.resources import ResourcePool
 from cupola.blobs.store import LocalStore
-from cupola.config import ConfigError, Settings, load
+from cupola.cli.commands import cupola
+from cupola.config import ConfigError, Settings, load, write_resolved
 from cupola.domain import bootstrap
 from cupola.logs.ring import Ring
 from cupola.processes import front
@@ -395,6 +399,49 @@ def test_unknown_keys_cost_little(uaa: House, tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(flags: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load(environment={}, flags={"identity.mode": "external", **flags})
+
+
+def test_a_controller_serves(uaa: House, tmp_path: Path) -> None:
+    """The process as it is started: its root document, a token, and users that are made elsewhere."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    (tmp_path / "secret").write_text(uaa.secrets[CLIENT])
+    flags = {
+        "data_dir": str(tmp_path),
+        "identity.mode": "external",
+        "uaa.url": _url(uaa),
+        "uaa.client_secret_file": str(tmp_path / "secret"),
+    }
+    settings = load(environment={}, flags=flags)
+    controller, admin = Controller(settings), uaa.log_in()["access_token"]
+
+    async def ask(path: str) -> tuple[int, Any]:
+        connector = aiohttp.UnixConnector(str(settings.run_dir / "api.sock"))
+        headers = {"Authorization": f"bearer {admin}", "Host": "localhost"}
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            session.get(f"http://localhost{path}") as answer,
+        ):
+            return answer.status, await answer.json(content_type=None)
+
+    async def work() -> list[tuple[int, Any]]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(controller.run(stop))
+        async with asyncio.timeout(30):
+            while not (settings.run_dir / "controller.ready").exists():
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.02)
+        answers = [await ask(path) for path in ("/", "/v3/organizations", "/uaa/login")]
+        stop.set()
+        await running
+        return answers
+
+    root, organizations, login = asyncio.run(work())
+    assert root[1]["links"]["uaa"]["href"] == _url(uaa)
+    assert (organizations[0], login[0]) == (200, 404)
+    write_resolved(settings, settings.run_dir / "settings.json")
+    made = CliRunner().invoke(cupola, ["user", "create", "joe", "--data-dir", str(tmp_path)])
+    assert made.exit_code == 1
+    assert f"users are kept by {_url(uaa)}" in made.output
 
 
 def test_a_controller_starts(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Several controllers start at the same moment on an empty PostgreSQL: each thing is made once, nobody fails."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,3 +68,36 @@ def test_controllers_that_start_at_once(empty: str, tmp_path: Path) -> None:
         controller.identity.close()
         controller.ring.close()
         controller.database.close()
+
+
+def test_a_controller_that_stops_leaves_no_threads(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    flags = {"data_dir": str(tmp_path), "identity.shared_secret_argon2_memory_kib": 64}
+    controller = Controller(load(environment={}, flags=flags))
+
+    async def nothing() -> None:
+        return None
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(controller.run(stop))
+        ready = tmp_path / "run" / "controller.ready"
+        async with asyncio.timeout(30):
+            while not ready.exists():
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.02)
+        identity = controller.identity
+        assert isinstance(identity, Identity)
+        await identity.hashing(lambda: None)
+        await identity.thread(lambda: None)
+        await identity.outside.run(nothing())
+        assert _threads()
+        stop.set()
+        await running
+
+    asyncio.run(work())
+    assert _threads() == []
+
+
+def _threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith(("identity", "passwords"))]

@@ -1,7 +1,9 @@
 """Users of OpenID Connect providers: browsers that go there and come back, what the provider says of them, roles."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -290,6 +292,26 @@ def test_a_name_that_was_somebody_else(make: Make, provider: Provider) -> None:
     # Now the name is free.
     provider.add("joe", sub="second")
     assert claims_of(logged_in(house, house.browser(), provider)["access_token"])["user_id"] != first["user_id"]
+
+
+def test_first_logins_at_once(make: Make, provider: Provider) -> None:
+    """One user is made, and everybody gets in."""
+    house = make(
+        password_grant=True, attributes={"external_groups": "g"}, groups={"new": ["made.now"], "x": ["scim.read"]}
+    )
+    provider.add("joe", g=["new", "x"])
+    hint = {"login_hint": '{"origin":"corp"}'}
+    gate = threading.Barrier(6)
+
+    def log_in(_: int) -> Any:
+        gate.wait()
+        return house.token(grant_type="password", username="joe", password="secret", **hint)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(log_in, range(6)))
+    assert [answer.status_code for answer in answers] == [200] * 6, [answer.text for answer in answers]
+    assert len({claims_of(answer.json()["access_token"])["user_id"] for answer in answers}) == 1
+    assert {"scim.read"} <= set(claims_of(answers[0].json()["access_token"])["scope"])
 
 
 def test_users_who_may_not(make: Make, provider: Provider) -> None:
