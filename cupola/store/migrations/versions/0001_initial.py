@@ -1075,6 +1075,7 @@ def upgrade() -> None:
         sa.Column("droplet_guid", sa.String(length=255), nullable=True),
         sa.Column("environment", sa.Text(), nullable=True),
         sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("processes", sa.Text(), nullable=False),
         sa.Column("sidecars", sa.Text(), nullable=False),
         sa.Column("labels", sa.Text(), server_default="{}", nullable=False),
@@ -1330,9 +1331,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("service_plan_guid", "organization_guid", name=op.f("pk_service_plan_visibilities")),
     )
     op.create_index(
-        op.f("ix_service_plan_visibilities_organization_guid"),
+        "ix_service_plan_visibilities_organization_guid",
         "service_plan_visibilities",
-        ["organization_guid"],
+        ["organization_guid", "service_plan_guid"],
         unique=False,
     )
     op.create_table(
