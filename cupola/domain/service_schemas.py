@@ -5,16 +5,15 @@ Schemas are never resolved to other documents: references lead inside the schema
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from jsonschema import Draft4Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from cupola.domain.ruby import inspected
+
+# The library is loaded where it is needed: that takes as long as a tenth of the platform's start.
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 __all__ = ["PLACES", "parameters_problems", "schema_problems"]
 
@@ -77,6 +76,10 @@ def _of_parameters(schema: dict[str, Any]) -> Iterator[str]:
     if _depth(schema) > _MAX_DEPTH:
         yield f"Must not be nested deeper than {_MAX_DEPTH} levels"
         return
+    from jsonschema import Draft4Validator
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+
     declared = schema["$schema"]
     if not isinstance(declared, str) or declared.rstrip("#") not in _KNOWN:
         yield "Custom meta schemas are not supported."
@@ -103,7 +106,7 @@ def _depth(value: Any) -> int:
     return deepest
 
 
-def _told(complaint: ValidationError) -> str:
+def _told(complaint: "ValidationError") -> str:
     where = "/".join(str(part) for part in complaint.absolute_path)
     return f"The property '#/{where}' is wrong: {complaint.message[:500]}"
 
@@ -122,12 +125,18 @@ def _references(schema: Any) -> Iterator[str]:
 
 def parameters_problems(schema: dict[str, Any], value: Any) -> list[str]:
     """What of `value` a schema does not allow; a schema that cannot be used allows everything."""
+    from jsonschema import Draft4Validator
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
     if _depth(schema) > _MAX_DEPTH or any(not one.startswith("#") for one in _references(schema)):
         return []
     kind = validator_for(schema, default=Draft4Validator)
     try:
         kind.check_schema(schema)
-        found: Iterable[ValidationError] = list(kind(schema, registry=Registry()).iter_errors(value))
+        found: Iterable[Any] = list(kind(schema, registry=Registry()).iter_errors(value))
     except (SchemaError, Unresolvable, RecursionError, ValueError, TypeError, re.error):
         # The rest are what the library lets through of references and patterns that lead nowhere.
         return []
