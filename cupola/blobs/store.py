@@ -24,6 +24,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from cupola import clock
+from cupola.secrets.generated import as_its_owner
 
 __all__ = ["Blob", "LocalStore", "NoSpace", "NotFound", "Store", "StoreError", "TooLarge", "Writer"]
 
@@ -122,6 +123,8 @@ class LocalStore:
             for directory in (root, self._temporary, root / "sha256"):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             (root / "lock").touch(mode=0o600)
+            for made in (self._temporary, root / "sha256", root / "lock"):
+                as_its_owner(root, made)
         self._remove_abandoned()
 
     def path(self, digest: str) -> Path:
@@ -224,6 +227,7 @@ class LocalStore:
         """A new temporary file and its descriptor, locked as long as the descriptor is open."""
         with full_disk(self.root), self.locked(exclusive=False):
             descriptor, name = tempfile.mkstemp(dir=self._temporary)
+            as_its_owner(self.root, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor, Path(name)
 
@@ -232,6 +236,7 @@ class LocalStore:
         final = self.path(digest)
         with full_disk(self.root):
             os.fchmod(descriptor, 0o600)
+            as_its_owner(self.root, descriptor)
             now = clock.nanos()
             os.utime(descriptor, ns=(now, now))
             os.fsync(descriptor)
@@ -351,6 +356,7 @@ def _make_directories(directory: Path, root: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for made in (directory, directory.parent, directory.parent.parent):
         if made != root:
+            as_its_owner(root, made)
             sync_directory(made)
 
 

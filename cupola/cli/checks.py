@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from cupola.cli.place import shown
-from cupola.config import Settings
-from cupola.processes import running
+from cupola.config import ConfigError, Settings
+from cupola.processes import privileges, running
 
 __all__ = ["MIN_FREE_MB", "file_system", "is_network", "option_of", "port_problem", "prepare", "public_ports"]
 
@@ -43,6 +43,7 @@ _LONGEST_SOCKET = "control.sock.00000"
 def prepare(settings: Settings, before: Settings | None) -> None:
     """Make the data directory and check it and the ports. `before`: the settings of what runs there already."""
     _data_directory(settings.data_dir)
+    _account(settings)
     taken = set(public_ports(before)) if before and running.read(settings.run_dir, "router") else set()
     if settings.platform.system_domain:
         _certificates(settings)
@@ -50,6 +51,26 @@ def prepare(settings: Settings, before: Settings | None) -> None:
         problem = "" if address in taken else port_problem(*address, option_of(settings, address[1]))
         if problem:
             raise click.ClickException(problem)
+
+
+def _account(settings: Settings) -> None:
+    name = settings.platform.user
+    if not name:
+        return
+    try:
+        account = settings.account
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    if os.getuid() != 0 and name not in (str(os.getuid()), _user(os.getuid())):
+        raise click.ClickException(
+            f"platform.user = {name}, but only root can start processes as another user: start this as root, or as {name}"
+        )
+    problem = privileges.unreachable(settings, account) if account is not None else ""
+    if problem:
+        raise click.ClickException(
+            f"platform.user = {name} cannot use {problem}: give that user access to it and to the directories above it, "
+            "or install the platform where every user can read it"
+        )
 
 
 def _certificates(settings: Settings) -> None:
@@ -136,8 +157,9 @@ def public_ports(settings: Settings) -> list[tuple[str, int]]:
     """Address and port pairs that the router will listen on, those that API and identity are at first."""
     platform = settings.platform
     listen = "127.0.0.1" if settings.listen == "localhost" else settings.listen
-    ports = [platform.https_port, platform.http_port] if platform.system_domain else [platform.port]
-    return [(listen, port) for port in ports if port]
+    if not platform.system_domain:
+        return [(listen, platform.port)]
+    return [(listen, platform.https_port), *([(listen, platform.http_port)] if platform.http_port else [])]
 
 
 def option_of(settings: Settings, port: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from sqlalchemy.exc import DBAPIError
 
 from cupola.bell import Bells
 from cupola.cli.place import required_settings, shown
@@ -57,6 +58,8 @@ def rotate(data_dir: Path, *, secrets: bool, tokens: bool) -> int:
             _seal_anew(console, database, vault)
     except OSError as error:
         raise click.ClickException(f"{error.strerror}: {error.filename}") from error
+    except DBAPIError as error:
+        raise click.ClickException(f"the database cannot be used: {error.orig}") from error
     finally:
         database.close()
     return 0

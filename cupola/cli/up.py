@@ -1,5 +1,6 @@
 """`cupola up`: check, supervise or have supervised, and say how the platform is used."""
 
+import contextlib
 import http.client
 import os
 import select
@@ -297,8 +298,8 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, a
         ("User", f"{credentials.username}, password in {shown(credentials.file)}"),
     ]
     shown_before = settings.run_dir / "password-shown"
-    if not shown_before.exists():
-        shown_before.touch(mode=0o600)
+    with contextlib.suppress(FileExistsError):
+        shown_before.touch(mode=0o600, exist_ok=False)
         lines.append(("Password", f"{credentials.password}   (shown this once)"))
     if isolation:
         lines.append(("Isolation", isolation))

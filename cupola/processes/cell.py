@@ -25,6 +25,7 @@ from cupola.blobs.store import LocalStore
 from cupola.config import ConfigError, Settings, read_resolved
 from cupola.logs.envelope import Envelope
 from cupola.logs.spool import Spool, SpoolError
+from cupola.processes import privileges
 from cupola.runtime.engine import Container, EngineError, Stager
 from cupola.runtime.local import probe
 from cupola.runtime.local.engine import LocalEngine
@@ -32,6 +33,7 @@ from cupola.runtime.messages import Desired, DesiredDelta
 from cupola.runtime.outbox import Outbox
 from cupola.runtime.planner import Capacity
 from cupola.runtime.reconciler import Reconciler
+from cupola.secrets.generated import write_private
 from cupola.staging.cell import CellStager
 
 __all__ = ["Cell", "main"]
@@ -119,7 +121,7 @@ class Cell:
             self.spool.close()
 
     def _tell_ready(self) -> None:
-        (self.settings.run_dir / "cell.ready").write_text(self.engine.mode)
+        write_private(self.settings.run_dir / "cell.ready", self.engine.mode.encode())
 
     async def _drained(self) -> None:
         while self.outbox.pending or self.spool.pending:  # noqa: ASYNC110 - two counters of other modules, for two seconds
@@ -204,12 +206,16 @@ def _hold(directory: Path) -> int:
     return descriptor
 
 
-async def _serve(settings: Settings) -> None:
-    choice = await asyncio.to_thread(
-        probe.choose, settings.runtime.isolation, settings.data_dir, settings.runtime.rootfs
-    )
+def _confined(settings: Settings) -> probe.Choice:
+    """How instances are isolated here; with what that does not need given up. Raises EngineError."""
+    choice = probe.choose(settings.runtime.isolation, settings.data_dir, settings.runtime.rootfs)
     for reason in choice.weaker:
         _log.warning("a stronger isolation mode is not available: %s", reason)
+    privileges.confine_cell()
+    return choice
+
+
+async def _serve(settings: Settings, choice: probe.Choice) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -230,7 +236,7 @@ def main() -> int:
         _log.error("the cell cannot start: %s", error)
         return CANNOT_START
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, _confined(settings)))
     except (EngineError, SpoolError) as error:
         _log.error("the cell cannot start: %s", error)
         return CANNOT_START

@@ -21,6 +21,7 @@ import uvloop
 
 from cupola.config import ConfigError, Settings, read_resolved
 from cupola.logs.spool import Spool, SpoolError
+from cupola.processes import privileges
 from cupola.router import kept
 from cupola.router.certificates import CertificateError, Certificates
 from cupola.router.edge import Edge
@@ -68,6 +69,7 @@ async def _serve(settings: Settings) -> None:
                 return
             parts.append(certificates.run)
         await server.open(listeners(settings, certificates.context if certificates is not None else None))
+        privileges.finish_router()
         await _until(stop, settings, server, [part() for part in parts])
     finally:
         spool.close()
@@ -144,6 +146,7 @@ def main() -> int:
     try:
         settings = read_resolved(Path(os.environ["CUPOLA_SETTINGS"]))
         lock = _hold(settings.data_dir / "router")
+        privileges.confine_router(settings)
     except KeyError:
         _log.error("CUPOLA_SETTINGS is not set: it names the settings.json in the run directory; use `cupola up`")
         return CANNOT_START

@@ -61,7 +61,9 @@ def write_own(run_dir: Path, name: str, fingerprint: str) -> None:
         name=name, pid=pid, start=_start(pid) or 0, boot=_boot(), fingerprint=fingerprint, since=time.time()
     )  # fmt: skip
     temporary = run_dir / f".{name}.pid.{pid}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)
+    # The directory may be open to another user, who must not make root write elsewhere.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, msgspec.json.encode(own))
     finally:

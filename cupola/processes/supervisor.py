@@ -26,7 +26,7 @@ from typing import Literal
 import msgspec
 
 from cupola.config import Settings, read_resolved, write_resolved
-from cupola.processes import output, running
+from cupola.processes import output, privileges, running
 from cupola.processes.running import Running
 from cupola.secrets import generated
 
@@ -81,6 +81,8 @@ class Program:
     """All of a turn are stopped together, the next turn after that."""
     stop_seconds: float = 15.0
     """Seconds after which a process that was asked to end is killed."""
+    unprivileged: bool = False
+    """Runs as `platform.user`."""
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -89,8 +91,19 @@ def programs(settings: Settings) -> list[Program]:
     grace = settings.runtime.graceful_stop_seconds
     return [
         # The router finishes its requests while the apps finish theirs; what both report still reaches the controller.
-        Program("controller", (*python, "cupola.processes.controller"), stop_turn=1, stop_seconds=20),
-        Program("router", (*python, "cupola.processes.router"), stop_seconds=settings.router.drain_seconds + 5),
+        Program(
+            "controller",
+            (*python, "cupola.processes.controller"),
+            stop_turn=1,
+            stop_seconds=20,
+            unprivileged=True,
+        ),
+        Program(
+            "router",
+            (*python, "cupola.processes.router"),
+            stop_seconds=settings.router.drain_seconds + 5,
+            unprivileged=True,
+        ),
         Program("cell", (*python, "cupola.processes.cell"), stop_seconds=grace + 10),
     ]
 
@@ -130,6 +143,7 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.run_dir = settings.run_dir
+        self.account = settings.account
         self.fingerprint = running.fingerprint(msgspec.json.encode(settings, enc_hook=str))
         self._children = [_Child(program) for program in wanted]
         self._tell = tell
@@ -144,7 +158,8 @@ class Supervisor:
     def lock(self) -> None:
         """Be the only supervisor. Raises AlreadySupervised, OSError."""
         self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.run_dir.chmod(0o700)
+        if self.account is None:
+            self.run_dir.chmod(0o700)
         descriptor = os.open(self.run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,7 +223,8 @@ class Supervisor:
         """
         self._tell(Event("", "stopping"))
         if apps:
-            (self.run_dir / "stop-apps").touch(mode=0o600)
+            with contextlib.suppress(FileExistsError):
+                (self.run_dir / "stop-apps").touch(mode=0o600, exist_ok=False)
             self._raise_for_leftovers()
         for child in self._children:
             if not child.alive:
@@ -242,6 +258,8 @@ class Supervisor:
                 token = generated.password(43).encode()
                 generated.create_private(self.run_dir / f"{child.program.name}.token", token)
         write_resolved(self.settings, self.run_dir / "settings.json")
+        if self.account is not None:
+            privileges.share(self.settings, self.account)
         self.adopt()
         for child in self._children:
             if not child.alive:
@@ -372,6 +390,8 @@ class Supervisor:
                 os.dup2(source, target)
             running.write_own(self.run_dir, program.name, self.fingerprint)
             os.chdir(self.run_dir)
+            if program.unprivileged and self.account is not None:
+                privileges.become(self.settings, self.account, program.name)
             os.execve(program.command[0], program.command, self._environment())  # noqa: S606  # there is no shell to avoid
         except BaseException as error:
             os.write(2, f"the {program.name} cannot start: {program.command[0]}: {error}\n".encode())

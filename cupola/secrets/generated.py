@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["create_private", "password", "write_private"]
+__all__ = ["as_its_owner", "create_private", "password", "write_private"]
 
 
 def password(characters: int = 32) -> str:
@@ -32,11 +32,18 @@ def create_private(path: Path, content: bytes) -> bytes:
     return content
 
 
+def as_its_owner(directory: Path, made: int | Path) -> None:
+    """What root makes in another user's directory is that user's: a descriptor, or a path that is no link."""
+    if os.geteuid() == 0 and (owner := directory.stat()).st_uid != 0:
+        os.chown(made, owner.st_uid, owner.st_gid)
+
+
 def _temporary(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        as_its_owner(path.parent, descriptor)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -203,6 +203,11 @@ class LocalEngine:
         container = entry.container
         files = directory / "files"
         directory.mkdir(mode=0o700)
+        account = self._settings.account
+        if account is not None:
+            # The router connects to the ingress socket in it, and sees nothing else.
+            os.chown(directory, -1, account.gid)
+            directory.chmod(0o710)
         plan = None
         if container.kind == "staging":
             if self._stager is None or container.task is None:

@@ -28,6 +28,7 @@ __all__ = [
     "MS_REC",
     "MS_REMOUNT",
     "MS_SLAVE",
+    "bound_capabilities",
     "drop_capabilities",
     "idmapped_clone",
     "landlock_abi",
@@ -151,13 +152,19 @@ def parent_death_signal(number: int) -> None:
     _prctl("pdeathsig", 1, number)
 
 
-def drop_capabilities(keep: Iterable[int] = ()) -> None:
-    """Give up all capabilities but `keep`, which also survive exec (ambient). Call after changing the user."""
+def bound_capabilities(keep: Iterable[int] = ()) -> None:
+    """No exec gives capabilities but `keep`. Call before changing the user."""
     wanted = set(keep)
     for capability in range(64):
         if capability not in wanted:
             # Without CAP_SETPCAP, or past the kernel's last capability, there is nothing to drop.
             _libc.prctl(24, *(ctypes.c_ulong(a) for a in (capability, 0, 0, 0)))
+
+
+def drop_capabilities(keep: Iterable[int] = ()) -> None:
+    """Give up all capabilities but `keep`, which also survive exec (ambient). Call after changing the user."""
+    wanted = set(keep)
+    bound_capabilities(wanted)
     mask = sum(1 << capability for capability in wanted)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
@@ -257,6 +264,7 @@ def seccomp_deny() -> None:
 
 
 _READ = (1 << 0) | (1 << 2) | (1 << 3)  # execute, read file, read directory
+_PLACE = (1 << 1) | (1 << 5) | (1 << 8) | (1 << 14)  # write and truncate files, remove and make them
 _FILE_ONLY = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15)
 
 
@@ -266,8 +274,11 @@ def landlock_abi() -> int:
     return max(int(result), 0)
 
 
-def landlock_restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Confine this process to these trees (existing paths only), its signals and abstract sockets to itself (ABI 6)."""
+def landlock_restrict(readable: Iterable[str], writable: Iterable[str], placeable: Iterable[str] = ()) -> None:
+    """Confine this process to these trees (existing paths only), its signals and abstract sockets to itself (ABI 6).
+
+    In `placeable` files are made, written and removed, and nothing is read.
+    """
     abi = landlock_abi()
     rights = (1 << {1: 13, 2: 14}.get(abi, 15)) - 1
     if abi >= 5:
@@ -277,7 +288,7 @@ def landlock_restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
     buffer = ctypes.create_string_buffer(attributes)
     ruleset = _syscall("landlock_create_ruleset", _LANDLOCK_CREATE, buffer, ctypes.c_size_t(size), 0)
     try:
-        for paths, access in ((readable, _READ), (writable, rights)):
+        for paths, access in ((readable, _READ), (writable, rights), (placeable, _PLACE)):
             for path in paths:
                 _allow_path(ruleset, path, access & rights)
         _syscall("landlock_restrict_self", _LANDLOCK_RESTRICT, ruleset, 0)

@@ -172,7 +172,12 @@ class Launcher:
         forwards = {self._settings.platform.port}
         if plan is not None:
             forwards |= _loopback_ports(plan.loopback)
-        return {"address": network.internal_address(entry.slot), "forwards": sorted(forwards)}
+        account = self._settings.account
+        return {
+            "address": network.internal_address(entry.slot),
+            "forwards": sorted(forwards),
+            "group": -1 if account is None else account.gid,
+        }
 
     def _make_places(self, inside: list[str]) -> None:
         """Empty files in the shared /etc, on which what a staging inherits can be mounted."""

@@ -34,8 +34,8 @@ def internal_address(slot: int) -> str:
 def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict[str, socket.socket]]:
     """Set up the network namespace that the caller just entered; called in the fork that makes the instance.
 
-    `wanted`: `address` (the instance's own) and `forwards` (ports of 127.0.0.1 that lead to the same port of the
-    host). Returns the listener of the ingress, and the sockets that the cell serves, by name: `egress`, `dns-udp`,
+    `wanted`: `address` (the instance's own), `forwards` (ports of 127.0.0.1 that lead to the same port of the
+    host) and `group` (whose processes may connect to the ingress besides this user's, or -1). Returns the listener of the ingress, and the sockets that the cell serves, by name: `egress`, `dns-udp`,
     `dns-tcp`, `forward-PORT`. Raises OSError.
     """
     netlink.link_up(_LOOPBACK)
@@ -55,7 +55,7 @@ def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict
     }
     for port in wanted["forwards"]:
         served[f"forward-{port}"] = _listener("127.0.0.1", port)
-    return _ingress(directory), served
+    return _ingress(directory, wanted["group"]), served
 
 
 def _listener(address: str, port: int) -> socket.socket:
@@ -72,7 +72,7 @@ def _datagrams(address: str, port: int) -> socket.socket:
     return made
 
 
-def _ingress(directory: str) -> socket.socket:
+def _ingress(directory: str, group: int) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The name of a Unix socket is short, that of a data directory may be long.
     handle = os.open(directory, os.O_PATH | os.O_DIRECTORY)
@@ -81,7 +81,9 @@ def _ingress(directory: str) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         made.bind(name)
-        os.chmod(name, 0o600)
+        os.chmod(name, 0o600 if group < 0 else 0o660)
+        if group >= 0:
+            os.chown(name, -1, group)
     finally:
         os.close(handle)
     made.listen(_BACKLOG)
