@@ -285,6 +285,7 @@ def _may_steer(call: Call[Row[Any], Any]) -> None:
 
 _ONE = DEPLOYMENTS.path + "/{guid}"
 
+
 def show_deployment(call: Call[Row[Any], None]) -> Reply:
     """Get one deployment."""
     deploying = call.row.status_value == "ACTIVE" and call.row.status_reason == "DEPLOYING"
