@@ -68,9 +68,7 @@ def add(
     return row
 
 
-def change(
-    tx: Tx, process: Row[Any], values: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
-) -> Row[Any]:
+def change(tx: Tx, process: Row[Any], values: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> Row[Any]:
     """Change a process's row, and note what that means for its usage; gives the row as it is now."""
     changed = rows.change(tx, processes, process, values, metadata)
     usage.process_changed(tx, process, changed)
