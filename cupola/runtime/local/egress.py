@@ -78,9 +78,7 @@ class Egress:
     async def listen(self, guid: str, address: str, port: int, endpoint: str) -> None:
         """Let `address`:`port` of the host lead to an attached instance (`runtime.direct_ports`). Raises OSError."""
         outlet = self._outlets[guid]
-        made = await asyncio.get_running_loop().create_server(
-            lambda: _Inner(outlet, lambda _: endpoint), address, port
-        )
+        made = await asyncio.get_running_loop().create_server(lambda: _Inner(outlet, lambda _: endpoint), address, port)
         outlet.servers.append(made)
 
     def detach(self, guid: str) -> None:
