@@ -171,9 +171,7 @@ def _payload_destination() -> bytes:
 
 
 def _equal(data: bytes) -> bytes:
-    return _expression(
-        b"cmp", _attribute(1, _be(_REGISTER_1)), _attribute(2, _be(0)), _nest(3, _attribute(1, data))
-    )
+    return _expression(b"cmp", _attribute(1, _be(_REGISTER_1)), _attribute(2, _be(0)), _nest(3, _attribute(1, data)))
 
 
 def _immediate(register: int, data: bytes) -> bytes:
