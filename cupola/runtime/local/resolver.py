@@ -174,9 +174,7 @@ async def _ask(message: bytes, server: str, port: int) -> bytes:
     # An identifier of our own: what the app chose may be guessed by whoever knows the app.
     identifier = os.urandom(2)
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: _Pending(identifier), remote_addr=(server, port)
-    )
+    transport, protocol = await loop.create_datagram_endpoint(lambda: _Pending(identifier), remote_addr=(server, port))
     try:
         transport.sendto(identifier + message[2:])
         return message[:2] + (await protocol.answer)[2:]
