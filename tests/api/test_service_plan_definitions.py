@@ -305,3 +305,11 @@ def test_a_busy_broker(market: Marketplace) -> None:
     market.admin.patch(market.path(), {"url": market.broker.url})
     detail = "The service plan cannot be defined because there is an operation in progress for the service broker."
     assert market.admin.problem("POST", "/v3/service_plans", body(market, "db")) == (422, 10008, detail)
+
+
+def test_few_requests_wait_for_one_broker(market: Marketplace) -> None:
+    path = f"/v3/service_plans/{market.plan('db-small')['guid']}/definition"
+    market.cloud.settings.brokers.max_requests = 0
+    detail = "Service broker concurrent request limit exceeded"
+    assert market.admin.problem("GET", path) == (429, 10016, detail)
+    assert market.broker.asked("GET", "/osmapi/*") == []
