@@ -117,9 +117,7 @@ def merged(
     if len(result_labels) > MAX_LABELS:
         raise _too_many(390020, "CF-LabelLimitExceeded", "labels", len(given["labels"]), MAX_LABELS)
     if len(result_annotations) > MAX_ANNOTATIONS:
-        raise _too_many(
-            390023, "CF-AnnotationLimitExceeded", "annotations", len(given["annotations"]), MAX_ANNOTATIONS
-        )
+        raise _too_many(390023, "CF-AnnotationLimitExceeded", "annotations", len(given["annotations"]), MAX_ANNOTATIONS)
     return result_labels, result_annotations
 
 
