@@ -119,7 +119,9 @@ AUDIT_EVENTS = Resource(
         Filter("target_guids", audit_events.c.target_guid, excludes=True),
         Filter("space_guids", audit_events.c.space_guid),
         Filter("organization_guids", audit_events.c.organization_guid),
+        Filter("entity_type", audit_events.c.target_type, quiet=True),
     ],
+    aliases={"type": "types"},
     order_columns={"updated_at": "created_at"},
     labels=False,
 )

@@ -34,6 +34,9 @@ class Create(Message):
     lifecycle = string(one_of=_LIFECYCLES)
     enabled = boolean()
     locked = boolean()
+    # Named by the OpenAPI rendering of the API: what the bits will be called, and the state that a new one has.
+    filename = string(nullable=True, max_length=255)
+    state = string(one_of=("AWAITING_UPLOAD",))
     metadata = metadata()
 
 
@@ -45,6 +48,7 @@ class Update(Message):
     position = integer(at_least=1)
     enabled = boolean()
     locked = boolean()
+    filename = string(nullable=True, max_length=255)
     metadata = metadata()
 
 
@@ -97,6 +101,7 @@ BUILDPACKS = Resource(
     ],
     order_by=["created_at", "updated_at", "position", "lifecycle"],
     default_order=["lifecycle", "position", "id"],
+    aliases={"name": "names"},
 )
 
 

@@ -172,6 +172,7 @@ OPERATIONS: list[Operation] = [
         parent=APPS,
         within=lambda app: builds.c.app_guid == app,
         filters=["states"],
+        quiet=["app_guids", "package_guids"],
         doc="List the builds of an app.",
     ),
     show(BUILDS),

@@ -37,6 +37,9 @@ class _Relationships(Message):
             yield "cannot contain shared_organizations without an owning organization."
 
 
+_RELATED = ("organization", "shared_organizations")
+
+
 def _name_problems(value: Any) -> Iterator[str]:
     if value is None or value == "":
         yield "Name can't be blank"
@@ -64,6 +67,16 @@ def _scope_problems(value: Any) -> Iterator[str]:
 
 class Create(Message):
     """A new domain: shared, private to an organization, or internal."""
+
+    @classmethod
+    def parse(cls, document: Any) -> "Create":
+        """Relationships may stand at the top, as the OpenAPI rendering of the API has them."""
+        beside = [name for name in _RELATED if isinstance(document, dict) and name in document]
+        if not beside or not isinstance(document.get("relationships", {}), dict):
+            return super().parse(document)
+        relationships = {**{name: document[name] for name in beside}, **document.get("relationships", {})}
+        rest = {name: value for name, value in document.items() if name not in beside}
+        return super().parse({**rest, "relationships": relationships})
 
     relationships = nested(_Relationships)
     name = anything(_name_problems, {"type": "string", "minLength": 3, "maxLength": 253}, required=True, nullable=False)

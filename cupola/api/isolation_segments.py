@@ -11,7 +11,7 @@ from cupola.api.spaces import SPACES
 from cupola.domain import isolation_segments as rules
 from cupola.domain import visibility
 from cupola.rest.message import Message, metadata, string
-from cupola.rest.operation import Call, Operation, Reply, create, delete, list_, show, update
+from cupola.rest.operation import Call, Operation, Parameter, Reply, create, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
 from cupola.rest.resource import Filter, Resource, World
 from cupola.roles import Actor
@@ -122,7 +122,15 @@ def _organizations(call: Call[Row[Any], Any]) -> Reply:
     )
     guids = _visible_guids(call, statement, organizations.c.guid, visibility.readable_orgs())
     path = f"/v3/isolation_segments/{call.row.guid}"
-    return show_many(call, path + "/relationships/organizations", guids, related=path + "/organizations")
+    return show_many(call, path + "/relationships/organizations", _page(call, guids), related=path + "/organizations")
+
+
+def _page(call: Call[Any, Any], guids: list[str]) -> list[str]:
+    """All of them, as upstream, unless a page is asked for."""
+    if "page" not in call.query and "per_page" not in call.query:
+        return guids
+    number, size = call.query.page()
+    return guids[(number - 1) * size : number * size]
 
 
 def list_organizations(call: Call[Row[Any], None]) -> Reply:
@@ -134,7 +142,7 @@ def list_spaces(call: Call[Row[Any], None]) -> Reply:
     """List the guids of the spaces that an isolation segment is assigned to."""
     statement = select(spaces.c.guid).where(spaces.c.isolation_segment_guid == call.row.guid).order_by(spaces.c.id)
     guids = _visible_guids(call, statement, spaces.c.guid, visibility.readable_spaces())
-    return show_many(call, f"/v3/isolation_segments/{call.row.guid}/relationships/spaces", guids)
+    return show_many(call, f"/v3/isolation_segments/{call.row.guid}/relationships/spaces", _page(call, guids))
 
 
 def entitle(call: Call[Row[Any], ToMany]) -> Reply:
@@ -187,6 +195,7 @@ def set_of_space(call: Call[Row[Any], ToOne]) -> Reply:
     return _of_space(call, rules.set_of_space(call.tx, call.actor, call.row, call.body.guid, call.body.given))
 
 
+_PAGE = (Parameter("page", quiet=True), Parameter("per_page", quiet=True))
 _ONE = ISOLATION_SEGMENTS.path + "/{guid}"
 _ENTITLED = _ONE + "/relationships/organizations"
 _DEFAULT = ORGANIZATIONS.path + "/{guid}/relationships/default_isolation_segment"
@@ -198,10 +207,10 @@ OPERATIONS: list[Operation] = [
     create(ISOLATION_SEGMENTS, Create, create_segment, allow=access.ADMIN),
     update(ISOLATION_SEGMENTS, Update, update_segment, allow=access.ADMIN),
     delete(ISOLATION_SEGMENTS, delete_segment, allow=access.ADMIN, job=False),
-    Operation("GET", _ENTITLED, list_organizations, target=ISOLATION_SEGMENTS),
+    Operation("GET", _ENTITLED, list_organizations, target=ISOLATION_SEGMENTS, query=_PAGE),
     Operation("POST", _ENTITLED, entitle, target=ISOLATION_SEGMENTS, body=ToMany, allow=access.ADMIN),
     Operation("DELETE", _ENTITLED + "/{org_guid}", revoke, target=ISOLATION_SEGMENTS, allow=access.ADMIN, status=204),
-    Operation("GET", _ONE + "/relationships/spaces", list_spaces, target=ISOLATION_SEGMENTS),
+    Operation("GET", _ONE + "/relationships/spaces", list_spaces, target=ISOLATION_SEGMENTS, query=_PAGE),
     list_(
         ORGANIZATIONS,
         path=_ONE + "/organizations",

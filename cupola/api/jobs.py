@@ -84,4 +84,4 @@ def show_job(call: Call[Row[Any], None]) -> Reply:
     return Reply(200, call.present(JOBS, call.row), early=call.row.state == "PROCESSING")
 
 
-OPERATIONS: list[Operation] = [list_(LISTED), show(JOBS, run=show_job, bells=["jobs.done"])]
+OPERATIONS: list[Operation] = [list_(LISTED, quiet=["label_selector"]), show(JOBS, run=show_job, bells=["jobs.done"])]

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Row, exists, select
+from sqlalchemy import ColumnElement, Row, and_, exists, select
 
 from cupola import errors
 from cupola.api import access
 from cupola.api.apps import APPS
 from cupola.domain import audit, visibility
 from cupola.domain.access import has_in_space, require_in_space
-from cupola.rest.message import MetadataOnly
+from cupola.rest.message import MetadataOnly, boolean, string
 from cupola.rest.operation import Call, Operation, Reply, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of, to_one
 from cupola.rest.resource import Filter, Resource, World
@@ -19,6 +19,13 @@ from cupola.store.apps import apps, processes, revisions
 from cupola.store.staging import droplets
 
 __all__ = ["OPERATIONS", "REVISIONS"]
+
+
+class UpdateByVersion(MetadataOnly):
+    """What the OpenAPI rendering of the API lets one change: a disabled revision is not rolled back to."""
+
+    description = string(nullable=True, max_length=4096)
+    enabled = boolean(nullable=True)
 
 
 class Revision(TypedDict):
@@ -33,6 +40,7 @@ class Revision(TypedDict):
     sidecars: list[dict[str, Any]]
     description: str
     deployable: bool
+    enabled: bool
     relationships: dict[str, Any]
     metadata: Metadata
     links: Links
@@ -47,7 +55,8 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
         "processes": {type_: {"command": command} for type_, command in row.processes.items()},
         "sidecars": row.sidecars,
         "description": row.description,
-        "deployable": row.droplet_guid in world.related["staged"],
+        "deployable": row.enabled and row.droplet_guid in world.related["staged"],
+        "enabled": row.enabled,
         "relationships": {"app": to_one(row.app_guid)},
         "metadata": metadata_of(row),
         "links": {
@@ -68,7 +77,7 @@ def _staged(world: World, page: Sequence[Row[Any]]) -> set[str]:
 
 def _deployable(wanted: Any) -> ColumnElement[bool]:
     staged = exists().where(droplets.c.guid == revisions.c.droplet_guid, droplets.c.state == "STAGED")
-    same: ColumnElement[bool] = staged == wanted
+    same: ColumnElement[bool] = and_(revisions.c.enabled, staged) == wanted
     return same
 
 
@@ -122,7 +131,8 @@ def show_revision(call: Call[Any, None], revision: Row[Any]) -> Row[Any]:
 def update_revision(call: Call[Any, MetadataOnly], revision: Row[Any]) -> Row[Any]:
     """Relabel a revision."""
     require_in_space(call.tx, call.actor, access.space_of_app(call, revision.app_guid), access.DEVELOPER)
-    return rows.change(call.tx, revisions, revision, {}, call.body.metadata)
+    given = {name: value for name, value in call.body.given.items() if name != "metadata" and value is not None}
+    return rows.change(call.tx, revisions, revision, given, call.body.metadata)
 
 
 def environment(call: Call[Any, None], revision: Row[Any]) -> Reply:
@@ -169,6 +179,7 @@ OPERATIONS: list[Operation] = [
         parent=APPS,
         within=_deployed,
         filters=[],
+        quiet=["versions"],
         doc="List the revisions that an app runs now.",
     ),
     show(REVISIONS),
@@ -181,7 +192,7 @@ OPERATIONS: list[Operation] = [
         _by_version(update_revision),
         target=APPS,
         returns=REVISIONS,
-        body=MetadataOnly,
+        body=UpdateByVersion,
     ),
     Operation("GET", _OF_APP + "/{version}" + _ENVIRONMENT, _by_version(environment), target=APPS, writes=True),
 ]

@@ -252,7 +252,8 @@ def delete_role(call: Call[Row[Any], None]) -> Accepted:
 
 
 OPERATIONS: list[Operation] = [
-    list_(ROLES),
+    # Roles have no labels, but one may ask for those without.
+    list_(ROLES, quiet=["label_selector"]),
     show(ROLES, query_status=422),
     create(ROLES, Create, create_role, before=directory.role_is_given),
     delete(ROLES, delete_role, allow=may_delete),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Row, and_, case, or_, select
 
 from cupola import errors
 from cupola.api import access
@@ -17,6 +17,7 @@ from cupola.domain import feature_flags, route_options, visibility
 from cupola.domain import route_sharing as sharing
 from cupola.domain import routes as rules
 from cupola.domain.deletion_lanes import lane_of
+from cupola.rest import listing
 from cupola.rest.message import Message, anything, integer, metadata, nested, string, to_one
 from cupola.rest.operation import (
     Accepted,
@@ -60,6 +61,10 @@ _DESTINATION_SCHEMA = {
 }
 
 
+_PROTOCOLS = {"http": "http", "http1": "http", "http2": "http", "tcp": "tcp"}
+"""Words for what a route speaks."""
+
+
 class _Relationships(Message):
     space = to_one(required=True)
     domain = to_one(required=True)
@@ -71,6 +76,8 @@ class Create(Message):
     host = string(nullable=True, checks=[rules.host_problems])
     path = string(nullable=True, checks=[rules.path_problems])
     port = integer(nullable=True, at_least=0, at_most=65535)
+    # The OpenAPI rendering of the API names it; what a route speaks is its domain's affair.
+    protocol = string(nullable=True, one_of=tuple(_PROTOCOLS))
     options = anything(route_options.form_problems, route_options.SCHEMA, nullable=False)
     relationships = nested(_Relationships, required=True)
     metadata = metadata()
@@ -91,9 +98,13 @@ def _destinations(least: int, *, weights: bool) -> Any:
 
 
 class Insert(Message):
-    """Destinations to add."""
+    """Destinations to add, as an object or as a bare list."""
 
     destinations = _destinations(1, weights=False)
+
+    @classmethod
+    def parse(cls, document: Any) -> "Insert":
+        return super().parse({"destinations": document} if isinstance(document, list) else document)
 
 
 class Replace(Message):
@@ -240,6 +251,11 @@ def _bound_to(guids: Any) -> ColumnElement[bool]:
     return and_(routes.c.guid.is_(None), routes.c.guid.in_(guids))
 
 
+def _speaking(protocols: Any) -> ColumnElement[bool]:
+    spoken = case((domains.c.router_group_type == "tcp", "tcp"), else_="http")
+    return routes.c.domain_guid.in_(select(domains.c.guid).where(spoken.in_(protocols)))
+
+
 def _in_organizations(guids: Any) -> ColumnElement[bool]:
     return routes.c.space_guid.in_(select(spaces.c.guid).where(spaces.c.organization_guid.in_(guids)))
 
@@ -264,6 +280,7 @@ ROUTES = Resource(
         Filter("organization_guids", _in_organizations),
         Filter("domain_guids", routes.c.domain_guid),
         Filter("service_instance_guids", _bound_to),
+        Filter("protocols", _speaking, convert=lambda name: _PROTOCOLS.get(name, name), quiet=True),
     ],
     includes=[
         Include("domain", "domains", _their_domains),
@@ -282,6 +299,8 @@ def create_route(call: Call[None, Create]) -> Row[Any]:
     domain = rows.by_guid(call.tx, domains, relationships.domain)
     if domain is None:
         raise errors.unprocessable("Invalid domain. Ensure that the domain exists and you have access to it.")
+    if body.protocol is not None:
+        _check_protocol(call, body.protocol, rules.protocol_of(domain))
     return rules.create(
         call.tx,
         call.settings,
@@ -295,6 +314,13 @@ def create_route(call: Call[None, Create]) -> Row[Any]:
         metadata=body.metadata,
         request=body.given,
     )
+
+
+def _check_protocol(call: Call[None, Create], wanted: str, spoken: str) -> None:
+    if _PROTOCOLS[wanted] != spoken:
+        raise errors.unprocessable(f"Protocol must be '{spoken}' as the domain says, or be left out.")
+    if wanted == "http2":
+        call.warnings.append("Apps are spoken to by HTTP/2 where a destination of the route says so.")
 
 
 def update_route(call: Call[Row[Any], Update]) -> Row[Any]:
@@ -345,7 +371,11 @@ def _destinations_reply(call: Call[Row[Any], Any]) -> Reply:
             found = [row for row in found if row._mapping[column] in wanted]
     world, path = call.world(), f"/v3/routes/{call.row.guid}"
     links = {"self": world.link(path + "/destinations"), "route": world.link(path)}
-    return Reply(200, {"destinations": [destination_view(row) for row in found], "links": links})
+    shown = [destination_view(row) for row in found]
+    if "page" not in call.query and "per_page" not in call.query:
+        return Reply(200, {"destinations": shown, "links": links})
+    page = listing.page_of(call.query, links["self"]["href"], shown)
+    return Reply(200, {"pagination": page["pagination"], "destinations": page["resources"], "links": links})
 
 
 def list_destinations(call: Call[Row[Any], None]) -> Reply:
@@ -452,7 +482,12 @@ OPERATIONS: list[Operation] = [
         _ONE + "/destinations",
         list_destinations,
         target=ROUTES,
-        query=(Parameter("guids"), Parameter("app_guids")),
+        query=(
+            Parameter("guids"),
+            Parameter("app_guids"),
+            Parameter("page", quiet=True),
+            Parameter("per_page", quiet=True),
+        ),
         query_status=422,
     ),
     Operation("POST", _ONE + "/destinations", insert_destinations, target=ROUTES, body=Insert, allow=_MANAGE),

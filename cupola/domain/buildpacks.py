@@ -40,6 +40,7 @@ def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
         "position": position,
         "enabled": body.get("enabled", True) is not False,
         "locked": bool(body.get("locked")),
+        "filename": body.get("filename"),
         "state": "AWAITING_UPLOAD",
     }
     row = rows.add(tx, buildpacks, values, body.get("metadata"))
@@ -80,7 +81,8 @@ def _shift(tx: Tx, lifecycle: str, first: int, by: int) -> None:
 
 def change(tx: Tx, actor: Actor, row: Row[Any], body: Mapping[str, Any]) -> Row[Any]:
     """Rename, move, enable, lock, relabel. Raises 422."""
-    values: dict[str, Any] = {name: body[name] for name in ("enabled", "locked") if body.get(name) is not None}
+    kept = ("enabled", "locked", "filename")
+    values: dict[str, Any] = {name: body[name] for name in kept if body.get(name) is not None}
     name, stack = body.get("name") or row.name, row.stack
     if body.get("stack") is not None and body["stack"] != row.stack:
         if row.stack is not None:

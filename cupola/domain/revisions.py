@@ -29,9 +29,9 @@ def current(tx: Tx, app_guid: str) -> Row[Any] | None:
 
 
 def deployable(tx: Tx, revision: Row[Any]) -> bool:
-    """Whether the revision's droplet is still there."""
+    """Whether the revision's droplet is still there, and nobody has switched the revision off."""
     droplet = rows.by_guid(tx, droplets, revision.droplet_guid)
-    return droplet is not None and droplet.state == "STAGED"
+    return revision.enabled and droplet is not None and droplet.state == "STAGED"
 
 
 def create_if_changed(tx: Tx, actor: Actor, app: Row[Any], rolled_back_to: int | None = None) -> Row[Any] | None:
@@ -109,6 +109,8 @@ def restore(tx: Tx, app: Row[Any], revision: Row[Any]) -> Row[Any]:
     """Give the app the droplet, environment, commands and sidecars of `revision`. Raises 422; returns the app."""
     if not app.revisions_enabled:
         raise errors.unprocessable("Cannot create deployment from a revision for an app without revisions enabled")
+    if not revision.enabled:
+        raise errors.unprocessable("Unable to deploy this revision, it is disabled. Enable it first.")
     if not deployable(tx, revision):
         raise errors.unprocessable("Unable to deploy this revision, the droplet for this revision no longer exists.")
     same = revision.droplet_guid == app.droplet_guid and not _differences(tx, revision, _content(tx, app))

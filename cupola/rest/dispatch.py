@@ -182,7 +182,7 @@ class App:
         try:
             actor = self._actor(operation, headers)
             actor_guid.append(actor.guid)
-            query = Query(scope["query_string"], self._parameters[operation], status=operation.query_status)
+            query = Query(scope["query_string"], status=operation.query_status, **self._parameters[operation])
             body = _parse(operation.body, raw)
             call: Call[Any, Any] = Call(
                 tx=None,  # type: ignore[arg-type]  # set below, for each attempt
@@ -246,13 +246,16 @@ class App:
         return None
 
 
-def _parameters(operation: Operation) -> list[str]:
+def _parameters(operation: Operation) -> dict[str, Any]:
+    """What the query may hold: the arguments of Query."""
     if operation.listing is not None:
-        return listing.parameters(operation.listing)
-    names = [parameter.name for parameter in operation.query]
+        return listing.known(operation.listing)
+    names = [parameter.name for parameter in operation.query if not parameter.quiet]
     if operation.includes:
         names.append("include")
-    return [*names, "fields"] if operation.fields else names
+    if operation.fields:
+        names.append("fields")
+    return {"allowed": names, "quiet": [parameter.name for parameter in operation.query if parameter.quiet]}
 
 
 def _parse(kind: type[Message] | None, raw: bytes) -> Message | None:

@@ -253,7 +253,7 @@ def _conditions(
     shape: list[Any] = []
     values: dict[str, Any] = {}
     for filter_ in resource.filters:
-        if listing.filters is None or filter_.name in listing.filters:
+        if listing.filters is None or filter_.name in listing.filters or filter_.name in listing.quiet:
             _apply(filter_, query, actor, where, shape, values)
     if resource.guids:
         _apply(Filter("guids", resource.table.c.guid), query, actor, where, shape, values)
@@ -263,7 +263,7 @@ def _conditions(
         for number, condition in enumerate(query.timestamps(name)):
             shape.append((name, condition.operator, len(condition.values)))
             where.append(_moment(column, condition, f"{name}{number}", values))
-    if resource.labels:
+    if resource.labels or "label_selector" in listing.quiet:
         for number, requirement in enumerate(query.selector()):
             shape.append(("label", requirement.operator))
             where.append(_label(resource, requirement, f"label{number}", values))
@@ -413,6 +413,13 @@ def parameters(listing: Listing) -> list[str]:
         return names
     own = {filter_.name for filter_ in listing.resource.filters}
     return [name for name in names if name.removesuffix("[not]") not in {*own} - {*listing.filters}]
+
+
+def known(listing: Listing) -> dict[str, Any]:
+    """What the query of this list may hold: the arguments of Query."""
+    quiet = [filter_.name for filter_ in listing.resource.filters if filter_.quiet]
+    aliases = {"perPage": "per_page", **listing.resource.aliases}
+    return {"allowed": parameters(listing), "quiet": [*quiet, *listing.quiet], "aliases": aliases}
 
 
 def included_for_one(

@@ -135,6 +135,8 @@ class Parameter:
     doc: str = ""
     values: tuple[str, ...] = ()
     required: bool = False
+    quiet: bool = False
+    """It works, and errors do not name it (resource.py: Filter.quiet)."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ class Listing:
     """Names of the resource's filters that this list takes; default all."""
     includes: bool = True
     order_by: Sequence[str] | None = None
+    quiet: Sequence[str] = ()
+    """Parameters of the resource that this list takes as well, but does not name (resource.py: Filter.quiet)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +271,7 @@ def list_(
     filters: Sequence[str] | None = None,
     includes: bool = True,
     order_by: Sequence[str] | None = None,
+    quiet: Sequence[str] = (),
     allow: Callable[[Call[Any, Any]], None] | None = None,
     query_status: int | None = None,
     auth: Literal["bearer", "optional", "none"] = "bearer",
@@ -276,7 +281,7 @@ def list_(
     return Operation(
         "GET",
         path or resource.path,
-        listing=Listing(resource, within, filters, includes, order_by),
+        listing=Listing(resource, within, filters, includes, order_by, quiet),
         target=parent,
         returns=resource,
         allow=allow,

@@ -4,7 +4,7 @@ Values are unescaped once more after the query string itself is decoded, so that
 (reference/behaviours.md section 2).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -18,6 +18,8 @@ __all__ = ["OPERATORS", "Query", "Requirement", "Timestamps", "parse_selector"]
 
 OPERATORS = ("lt", "lte", "gt", "gte")
 MAX_REQUIREMENTS = 50
+_ALIASES = {"perPage": "per_page"}
+"""The OpenAPI rendering of the API calls it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,19 @@ class Requirement:
 class Query:
     """The parameters of one request. `status` 400 or 422 is how this operation answers a bad one.
 
-    `allowed` may hold names with brackets (`target_guids[not]`); times and `fields` take brackets without that.
+    `allowed` may hold names with brackets (`target_guids[not]`); times and `fields` take brackets without that. `quiet`
+    names work as well, but are not told to who gives a wrong one; `aliases` are other words for a name.
     """
 
-    def __init__(self, raw: bytes, allowed: Sequence[str], *, status: int | None = 400) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        allowed: Sequence[str],
+        *,
+        status: int | None = 400,
+        quiet: Collection[str] = (),
+        aliases: Mapping[str, str] = _ALIASES,
+    ) -> None:
         self.pairs: dict[str, str] = {}
         self._status = status or 400
         if not raw:
@@ -52,13 +63,16 @@ class Query:
             text = raw.decode()
         except UnicodeDecodeError:
             raise self.bad("the query string is not valid UTF-8") from None
-        for key, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
-            self.pairs[key] = value
+        pairs = parse_qsl(text, keep_blank_values=True, errors="replace")
+        names = {*allowed, *quiet}
+        for key, value in pairs:
+            self.pairs[_meant(key, names, aliases)] = value
+        # A name itself is stronger than another word for it.
+        self.pairs.update((key, value) for key, value in pairs if key in names)
         if status is not None:
-            self._refuse_unknown(allowed)
+            self._refuse_unknown(allowed, names)
 
-    def _refuse_unknown(self, allowed: Sequence[str]) -> None:
-        names = set(allowed)
+    def _refuse_unknown(self, allowed: Sequence[str], names: set[str]) -> None:
         unknown = [key for key in self.pairs if key not in names and not _bracketed(key, names)]
         if unknown:
             shown = ", ".join(f"'{name}'" for name in unknown)
@@ -98,10 +112,9 @@ class Query:
         return value == "true"
 
     def page(self) -> tuple[int, int]:
-        """(page, per_page) within their limits. `perPage` works as well."""
+        """(page, per_page) within their limits."""
         page = self._positive("page", 1)
-        name = "per_page" if "per_page" in self.pairs else "perPage"
-        per_page = _number(self.pairs.get(name, "50"))
+        per_page = _number(self.pairs.get("per_page", "50"))
         if not 1 <= per_page <= 5000:
             raise self.bad("Per page must be between 1 and 5000")
         return page, per_page
@@ -191,14 +204,17 @@ class Query:
     def link(self, path: str, page: int, per_page: int) -> str:
         """`path` with this query at another page: keys sorted, everything but `~` and unreserved escaped."""
         pairs: Mapping[str, Any] = {**self.pairs, "page": page, "per_page": per_page}
-        parts = (
-            f"{quote(key, safe='')}={quote(str(pairs[key]), safe='')}" for key in sorted(pairs) if key != "perPage"
-        )
+        parts = (f"{quote(key, safe='')}={quote(str(pairs[key]), safe='')}" for key in sorted(pairs))
         return f"{path}?{'&'.join(parts)}"
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def _meant(key: str, names: set[str], aliases: Mapping[str, str]) -> str:
+    meant = aliases.get(key, key)
+    return meant if meant in names else key
 
 
 def _bracketed(key: str, names: set[str]) -> bool:

@@ -53,6 +53,8 @@ class Filter:
     """Also takes `name[not]`, which leaves out."""
     each: bool = False
     """`match` is a function of a single value, asked for each value of a list; any that holds is enough."""
+    quiet: bool = False
+    """Only a document has it, and no client of upstream's: it works, and errors do not name it."""
     by_actor: bool = False
     """`match` is also given the actor, and may name it as bindparam("actor"): what it looks through is not all visible."""
 
@@ -124,6 +126,8 @@ class Resource:
     timestamps: Sequence[str] = ("created_ats", "updated_ats")
     guids: bool = True
     """Whether the list takes `guids`."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other words for list parameters, and what they mean."""
     query_status: int = 400
     """Status of the answer to a bad query: 400 code 10005, or 422 code 10008."""
     columns: Callable[[], Select[Any]] | None = None
@@ -146,5 +150,5 @@ class Resource:
             names.append("include")
         if self.fields:
             names.append("fields")
-        names += [one.name for one in self.filters]
+        names += [one.name for one in self.filters if not one.quiet]
         return [*names, "embed"] if self.embeds else names

@@ -85,6 +85,7 @@ revisions = Table(
     Column("droplet_guid", String(255), index=True),
     Column("environment", Text),
     Column("description", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, default=True),
     Column("processes", Json, nullable=False),
     Column("sidecars", Json, nullable=False),
     *metadata_columns(),

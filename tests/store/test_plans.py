@@ -63,7 +63,7 @@ def _statement(operation: Operation, query: str) -> tuple[Any, dict[str, Any]]:
         actor=REGULAR,
         row=SimpleNamespace(guid="parent"),
         body=None,
-        query=Query(query.encode(), listing.parameters(operation.listing)),
+        query=Query(query.encode(), **listing.known(operation.listing)),
         path={},
         services=None,  # type: ignore[arg-type]  # as above
         operation=operation,
