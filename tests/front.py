@@ -28,7 +28,7 @@ def open_front(cloud: Cloud, directory: Path, system_domain: str = "") -> Iterat
     ring = Ring(directory / "ring", settings.logs)
     identity: Any = PlainTextResponse("identity")
     api = App(OPERATIONS, services)
-    http = TestClient(application(settings, api, identity, ring, services), base_url=settings.api_url)
+    http: Any = TestClient(application(settings, api, identity, ring, services), base_url=settings.api_url)
 
     def client(*scopes: str, like: Client | None = None) -> Client:
         actor = (like or cloud.client()).actor

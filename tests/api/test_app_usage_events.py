@@ -366,7 +366,7 @@ def test_reseeding_writes_one_event_for_each_started_process(cloud: Cloud) -> No
 
 def prune(cloud: Cloud) -> None:
     nothing: Any = None
-    found = chores(cloud.settings, cloud.database, nothing, nothing)
+    found = chores(cloud.settings, cloud.database, nothing, nothing, nothing)
     (pruning,) = (chore for name, chore in found.items() if name.startswith("prune"))
     pruning.work()
 

@@ -13,7 +13,7 @@ def put_instance(cloud: Cloud, process_guid: str, index: int, state: str, versio
     """What a cell would have reported; by default of the process's current version."""
     with cloud.database.write() as tx:
         current = tx.scalar(select(processes.c.version).where(processes.c.guid == process_guid))
-        row = {
+        row: dict[str, object] = {
             "process_guid": process_guid, "index": index, "version": version or current, "instance_guid": f"i-{index}",
             "cell_id": "cell", "state": state, "since": tx.now - 5 * SECOND, "routable": state == "RUNNING",
             "endpoints": {}, "host": "", "internal_ip": "", "ports": [], "details": "", "crash_count": 0, "terminate": False,

@@ -16,7 +16,7 @@ PROVISIONING = Answer(202, {"operation": "op-1", "dashboard_url": "https://db.ex
 IN_PROGRESS = Answer(200, {"state": "in progress", "description": "half way"})
 
 
-def operation(shop: Shop, instance: Any) -> tuple[str, str, str]:
+def operation(shop: Shop, instance: Any) -> tuple[str, str, str | None]:
     last = shop.show(instance)["last_operation"]
     return last["type"], last["state"], last["description"]
 
