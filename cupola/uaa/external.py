@@ -103,6 +103,8 @@ class ExternalIdentity:
         return claims
 
     def _wait_for_keys(self) -> None:
+        if self._keys.just_asked and self._keys.known and not self._keys.is_stale:
+            return
         if not self._waiters.acquire(blocking=False):
             raise KeysUnavailable("The keys of the identity server are being fetched. Try again in a few seconds.")
         try:

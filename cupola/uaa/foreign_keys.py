@@ -60,6 +60,11 @@ class ForeignKeys:
         return bool(self._keys)
 
     @property
+    def just_asked(self) -> bool:
+        """Whether they were fetched, or could not be, a moment ago: `refresh` would do nothing."""
+        return self._fetching is None and monotonic() - self._tried_at < PAUSE
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time to look whether they are still the same."""
         return monotonic() - self._fetched_at >= self._refresh_seconds

@@ -4,6 +4,7 @@ Names of nobody are hashed, counted and locked like those of users, so that noth
 say where the password is kept is looked for here first, then in the directories that are configured.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,11 +97,13 @@ async def check_password(
         wrong.append(one)
     settings = identity.settings.identity
 
-    def count(tx: Tx) -> None:
-        for one in wrong:
-            count_failure(tx, settings, source, username, known, one)
+    def count(tx: Tx) -> bool:
+        locked = [count_failure(tx, settings, source, username, known, one) for one in wrong]
+        return bool(locked) and all(locked)
 
-    await identity.write(count)
+    if await identity.write(count):
+        # Others guessed at the same time, and enough of them: whether this guess was right is not said any more.
+        raise unauthorized(LOCKED)
     raise down or bad_client()
 
 
@@ -231,13 +234,20 @@ def hinted_origin(identity: Identity, hint: str | None) -> str | None:
 
 
 def _key(username: str, origin: str) -> str:
-    return tables.digest(f"{origin}:{username.lower()}")
+    name = username.lower()
+    if origin != "uaa":
+        # Directories do not tell case, width or blanks: none of them makes another name to guess with.
+        name = " ".join(unicodedata.normalize("NFKC", username).casefold().split())
+    return tables.digest(f"{origin}:{name}")
 
 
 def is_locked(tx: Tx, settings: Settings, username: str, origin: str = "uaa") -> bool:
     """Whether there were too many wrong passwords for this name."""
     table = tables.login_failures
-    row = tx.one(select(table).where(table.c.key == _key(username, origin)))
+    return _locks(tx, settings, tx.one(select(table).where(table.c.key == _key(username, origin))))
+
+
+def _locks(tx: Tx, settings: Settings, row: Row[Any] | None) -> bool:
     if row is None or row.failures < settings.lockout_failures:
         return False
     return bool(tx.now - row.failed_at < settings.lockout_seconds * MICRO)
@@ -251,8 +261,8 @@ def refuse_locked(tx: Tx, settings: Settings, username: str, origin: str = "uaa"
 
 def count_failure(
     tx: Tx, settings: Settings, source: audit.Source, username: str, user: Row[Any] | None, origin: str = "uaa"
-) -> None:
-    """One more wrong password for this name; `user` is None when nobody has it."""
+) -> bool:
+    """One more wrong password for this name; `user` is None when nobody has it. Whether the name was locked already."""
     table, key = tables.login_failures, _key(username, origin)
     row = tx.one(select(table).where(table.c.key == key).with_for_update())
     window = settings.lockout_window_seconds * MICRO
@@ -266,6 +276,7 @@ def count_failure(
         audit.record(tx, "IdentityProviderAuthenticationFailure", source, None, {"origin": origin})
     else:
         audit.record(tx, "UserNotFound" if user is None else "UserAuthenticationFailure", source, user)
+    return _locks(tx, settings, row)
 
 
 def unlock(tx: Tx, username: str, origin: str = "uaa") -> None:

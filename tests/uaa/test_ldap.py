@@ -130,6 +130,8 @@ def test_guessing_is_locked(make: Make, directory: Slapd) -> None:
     assert locked.json()["error_description"].startswith("Your account has been locked")
     # Without a hint it is still looked for here, and the answer is that of any wrong password.
     assert _token(house, name).json()["error_description"] == "Bad credentials"
+    for same in (f" {name}", f"{name}  ", name.upper(), name.replace("user", "\uff55ser")):
+        assert _token(house, same, **hint).json()["error_description"].startswith("Your account has been locked"), same
     other = _name()
     directory.user(other)
     for _ in range(4):
