@@ -23,7 +23,7 @@ from cupola.cli import checks, place, reach
 from cupola.cli.place import Credentials, shown
 from cupola.cli.view import View
 from cupola.config import Settings
-from cupola.processes import output, running
+from cupola.processes import output, privileges, running
 from cupola.processes.supervisor import AlreadySupervised, CannotStart, Event, Supervisor, programs
 
 __all__ = ["Wish", "chosen_settings", "up"]
@@ -143,6 +143,7 @@ class _Foreground:
         self._supervisor = Supervisor(settings, wanted, self._tell, self._view.tick)
 
     def run(self) -> int:
+        privileges.guard()
         try:
             self._supervisor.lock()
             self._supervisor.run()

@@ -91,9 +91,10 @@ def confine_router(settings: Settings) -> None:
     """At the start of the process, while it has one thread; `finish_router` once it listens."""
     guard()
     kernel.drop_capabilities([number for number in _for_ports(settings) if _has(number)])
-    run = settings.run_dir
-    readable = [*_SYSTEM, *_interpreter(), *_named(settings), settings.data_dir / "tls", run / "router.token"]
-    _confine([str(path) for path in readable], [str(settings.data_dir / "router"), *_DEVICES], [str(run)])
+    data, run = settings.data_dir, settings.run_dir
+    others = [part for place in (*_SYSTEM, *_interpreter(), *_named(settings)) for part in _beside(Path(place), data)]
+    own = [data / "tls", run / "router.token"]
+    _confine([str(path) for path in (*others, *own)], [str(data / "router"), *_DEVICES], [str(run)])
 
 
 def finish_router() -> None:
@@ -134,6 +135,16 @@ def _interpreter() -> Iterator[str]:
         if place and place != "/" and os.path.exists(place):  # noqa: PTH110 - plain strings
             yield place
             yield os.path.realpath(place)
+
+
+def _beside(place: Path, data: Path) -> Iterator[Path]:
+    """`place` if the data directory is not in it, else what lies there beside it: in a checkout, the code but not `.cupola`."""
+    if not data.resolve().is_relative_to(place):
+        yield place
+    elif place != data.resolve():
+        with contextlib.suppress(OSError):
+            for child in place.iterdir():
+                yield from _beside(child, data)
 
 
 def _named(settings: Settings) -> Iterator[str]:

@@ -496,6 +496,7 @@ def _how(status: int | None) -> str:
 def main() -> int:
     """Run the detached supervisor; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    privileges.guard()
     file, events = Path(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(events, False)
     settings = read_resolved(file)
