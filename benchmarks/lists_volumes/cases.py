@@ -293,6 +293,8 @@ def _market() -> Iterator[Case]:
     theirs = Question("service_offerings", f"guid IN ({visible.format('service_offering_guid')})")
     yield from _pages("service offerings", "admin", "/v3/service_offerings", Question("service_offerings"))
     yield from _pages("service offerings", "buyer", "/v3/service_offerings", theirs)
+    yield Case("service plans", "developer", "/v3/service_plans", mine)
+    yield Case("service offerings", "developer", "/v3/service_offerings", theirs)
 
 
 def _instances(town: Town) -> Iterator[Case]:

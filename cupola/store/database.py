@@ -150,7 +150,8 @@ class Database:
             arguments: dict[str, Any] = {"check_same_thread": False, "timeout": 30}
             more["poolclass"] = QueuePool
         else:
-            arguments = {"options": f"-c statement_timeout={int(self._timeout * 1000)}"}
+            # To compile a statement takes PostgreSQL longer than any of ours runs.
+            arguments = {"options": f"-c statement_timeout={int(self._timeout * 1000)} -c jit=off"}
         engine = create_engine(self.url, pool_size=threads, max_overflow=threads, connect_args=arguments, **more)
         if self.is_sqlite:
             event.listen(engine, "connect", self._prepare_sqlite)

@@ -24,8 +24,10 @@ from cupola.roles import READ_SCOPES, Actor
 from cupola.store.database import Database
 
 REGULAR = Actor(guid="somebody", name="somebody", scopes=frozenset({"cloud_controller.read"}))
-SMALL = {"security_groups", "registry_credentials", "service_offerings", "service_plans"}
+SMALL = {"security_groups", "registry_credentials", "domains", "service_offerings", "service_plans"}
 """Tables of which a platform has some hundreds of rows, and most of them are everybody's."""
+UNUSED = {"ix_service_plan_visibilities_organization_guid"}
+"""Read by a part of a plan that is never executed: it is for callers with many roles (service_plan_visibility.py)."""
 RESTRICTED = [
     operation
     for operation in OPERATIONS
@@ -123,7 +125,7 @@ def test_no_list_of_a_regular_user_reads_a_big_table_through(fresh_database: Dat
         for operation in RESTRICTED:
             for query in _queries(operation):
                 statement, values = _statement(operation, query)
-                scanned = _scanned(connection, statement, values) - SMALL
+                scanned = _scanned(connection, statement, values) - SMALL - UNUSED
                 if scanned:
                     bad.append(f"{operation.path}?{query} reads {', '.join(sorted(scanned))}")
     assert not bad, "\n".join(bad)
