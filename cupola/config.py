@@ -86,6 +86,9 @@ class Platform(_Section):
     admin_user: str = "admin"
     user: str = ""
     """User (name or number) that controller and router run as when the platform is started by root."""
+    min_cli_version: str = ""
+    """Oldest cf CLI that users should have: older ones are told by a warning, and `/v3/info` says so."""
+    recommended_cli_version: str = ""
     cors_origins: list[str] = msgspec.field(default_factory=list)
     """Origins whose pages may call the API and the identity server, as `https://*.example.com`."""
     poll_seconds: float = 2.0
@@ -479,6 +482,10 @@ def _require_consistent(settings: Settings) -> None:
         raise ConfigError("tls.source = files needs tls.certificate and tls.key")
     if tls.source == "acme" and not platform.system_domain:
         raise ConfigError("tls.source = acme needs platform.system_domain: the names to be certified are below it")
+    for name in ("min_cli_version", "recommended_cli_version"):
+        version = getattr(platform, name)
+        if version and not re.fullmatch(r"\d{1,9}(\.\d{1,9}){2}", version, re.ASCII):
+            raise ConfigError(f"platform.{name} = {version} is not a version such as 8.0.0")
     if platform.system_domain and platform.https_port == platform.http_port:
         raise ConfigError(f"platform.https_port and platform.http_port are both {platform.http_port}: choose two")
 

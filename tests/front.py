@@ -1,6 +1,6 @@
 """Everything that the controller serves, in this process: the API with what stands beside it, by host and path."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,12 @@ __all__ = ["open_front"]
 
 
 @contextmanager
-def open_front(cloud: Cloud, directory: Path, system_domain: str = "") -> Iterator[Any]:
-    """Gives a function from scopes to a client; `like` makes it the same user. `system_domain` says the mode."""
-    flags = {"data_dir": str(directory), "platform.system_domain": system_domain or None}
+def open_front(
+    cloud: Cloud, directory: Path, system_domain: str = "", more: Mapping[str, Any] | None = None
+) -> Iterator[Any]:
+    """Gives a function from scopes to a client; `like` makes it the same user. `system_domain` says the mode, `more` are
+    further settings."""
+    flags = {"data_dir": str(directory), "platform.system_domain": system_domain or None, **(more or {})}
     settings = load(environment={}, flags=flags)
     services = replace(cloud.services, settings=settings)
     ring = Ring(directory / "ring", settings.logs)

@@ -94,7 +94,10 @@ def info(call: Call[None, None]) -> Reply:
     limits = settings.rate_limits
     body = {
         "build": f"cupola-{__version__}",
-        "cli_version": {"minimum": "", "recommended": ""},
+        "cli_version": {
+            "minimum": settings.platform.min_cli_version,
+            "recommended": settings.platform.recommended_cli_version,
+        },
         "custom": {},
         "description": settings.platform.description,
         "name": settings.platform.name,

@@ -49,6 +49,7 @@ from cupola.api import (
     tasks,
     usage_summary,
     users,
+    v2,
 )
 from cupola.rest.operation import Operation
 
@@ -103,4 +104,5 @@ OPERATIONS: list[Operation] = [
     *service_usage_events.OPERATIONS,
     *locks.OPERATIONS,
     *registry_credentials.OPERATIONS,
+    *v2.OPERATIONS,
 ]

@@ -5,7 +5,7 @@ The router sends only system hosts here; links never come from the Host header (
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from cupola.logs.ring import Ring
 from cupola.networking_api.routes import routes as network_policy_routes
 from cupola.processes.challenges import Challenges
 from cupola.rest import listing, openapi
+from cupola.rest.cli_version import OldCli
 from cupola.rest.cors import Cors
 from cupola.rest.dispatch import App
 from cupola.rest.operation import Services
@@ -59,17 +60,20 @@ def application(
             *network_policy_routes(services.database, partial(_meant_for, judge, NETWORKING)),
         ]
     )
-    description = msgspec.json.encode(openapi.document(api.operations, settings))
+    # Made when it is first asked for: it takes longer than all the rest of a start.
+    description = cache(lambda: msgspec.json.encode(openapi.document(api.operations, settings)))
     counted: ASGIApp = api
     if settings.rate_limits.enabled:
         counted = RateLimited(api, settings.rate_limits, services.authenticate)
+    if settings.platform.min_cli_version:
+        counted = OldCli(counted, settings.platform.min_cli_version)
 
     async def of_the_api(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path.startswith(("/routing/", "/networking/")):
             await beside(scope, receive, send)
         elif path == "/openapi.json" and scope["type"] == "http":
-            await _send(send, description)
+            await _send(send, await asyncio.to_thread(description))
         elif scope["type"] == "http":
             await counted(scope, receive, send)
 

@@ -69,12 +69,12 @@ class App:
         try:
             reply = await self._answer(scope, receive, send, headers, request_id, actor_guid)
         except CloudError as error:
-            reply = _error(error)
+            reply = _error(error, scope["path"])
         except ClientDisconnect:
             return
         except Exception:
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
-            reply = _error(errors.server_error())
+            reply = _error(errors.server_error(), scope["path"])
         if reply is not None:
             await _respond(send, scope["method"], reply, request_id, actor_guid[0] if actor_guid else "")
 
@@ -199,7 +199,7 @@ class App:
             )
             return self._attempts(call, scope["path"])
         except CloudError as error:
-            return _error(error), None
+            return _error(error, scope["path"]), None
 
     def _attempts(self, call: Call[Any, Any], path: str) -> tuple[Reply, str | None]:
         database = self._services.database
@@ -238,6 +238,7 @@ class App:
         call = StreamCall(request, operation, actor, path, self._services, self._in_thread, request_id)
         response = await operation.stream(call)
         response.headers["X-VCAP-Request-ID"] = request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-USER-GUID"] = actor.guid
         location = response.headers.get("Location", "")
         if response.status_code == 202 and "/v3/jobs/" in location:
@@ -319,10 +320,13 @@ def _with_warnings(reply: Reply, warnings: Sequence[str]) -> Reply:
     return Reply(reply.status, reply.body, {**reply.headers, "X-Cf-Warnings": escaped})
 
 
-def _error(error: CloudError) -> Reply:
+def _error(error: CloudError, path: str) -> Reply:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if error.status == 503:
         headers["Retry-After"] = "5"
+    if path.startswith("/v2/"):
+        old = {"description": error.detail, "error_code": error.title, "code": error.code}
+        return Reply(error.status, _encoder.encode(old), headers)
     return Reply(error.status, _encoder.encode({"errors": error.entries}), headers)
 
 
@@ -372,6 +376,7 @@ async def _respond(send: Send, method: str, reply: Reply, request_id: str, actor
     body = reply.body if isinstance(reply.body, bytes) else b""
     headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in reply.headers.items()]
     headers.append((b"x-vcap-request-id", request_id.encode()))
+    headers.append((b"x-content-type-options", b"nosniff"))
     if actor_guid:
         headers.append((b"x-user-guid", actor_guid.encode()))
     if reply.status != 204:
