@@ -7,7 +7,8 @@ from tests.api.marketplace import Marketplace
 from tests.brokers.scripted import PASSWORD, USERNAME, Broker, Says, catalog, plan, scripted, service
 from tests.house.town import Recipe, Town
 
-_OSMAPI = {"osmapi": {"version": "1", "features": ["backup", "plan_definitions"]}}
+_METADATA = {"osmapi": {"version": "1", "features": ["backup", "plan_definitions"]}, "shareable": True}
+_FETCHED = {"instances_retrievable": True, "bindings_retrievable": True}
 _DEFINITION = {"plan_id": "defined-id", "name": "defined", "description": "The defined plan"}
 _DEFINITIONS = "/osmapi/v1/services/db-id/plan_definitions"
 _brokers: dict[int, Broker] = {}
@@ -17,7 +18,9 @@ def broker_of(town: Town) -> Broker:
     """The broker beside the town, which is the same whatever was asked of it."""
     if id(town) not in _brokers:
         broker = town.beside.enter_context(scripted())
-        broker.catalog = catalog(service("db", [plan("small"), plan("defined")], metadata=_OSMAPI))
+        offered = service("db", [plan("small"), plan("defined")], metadata=_METADATA, **_FETCHED)
+        guard = service("guard", [plan("guard")], requires=["route_forwarding"], **_FETCHED)
+        broker.catalog = catalog(offered, guard)
         broker.on("POST", _DEFINITIONS, Says(201, _DEFINITION))
         broker.on("GET", _DEFINITIONS, Says(200, {"plan_definitions": [_DEFINITION]}))
         broker.on("GET", _DEFINITIONS + "/*", Says(200, _DEFINITION))
@@ -58,14 +61,18 @@ MAKERS: dict[str, Callable[[Town], str]] = {
     "broker_url": lambda town: broker_of(town).url,
     "service_broker": lambda town: _registered(town, "town-broker"),
     "service_plan": _public_plan,
-    "service_offering": lambda town: _one(town, f"/v3/service_offerings?service_broker_guids={town['service_broker']}"),
+    "service_offering": lambda town: _one(
+        town, f"/v3/service_offerings?names=db&service_broker_guids={town['service_broker']}"
+    ),
     "defined_plan": lambda town: _one(
         town, f"/v3/service_plans?names=defined&service_broker_guids={town['service_broker']}"
     ),
     "space_broker": lambda town: _registered(
         town, "space-broker", relationships={"space": {"data": {"guid": town["space"]}}}
     ),
-    "space_offering": lambda town: _one(town, f"/v3/service_offerings?service_broker_guids={town['space_broker']}"),
+    "space_offering": lambda town: _one(
+        town, f"/v3/service_offerings?names=db&service_broker_guids={town['space_broker']}"
+    ),
     "space_plan": lambda town: _one(town, f"/v3/service_plans?names=small&service_broker_guids={town['space_broker']}"),
 }
 
