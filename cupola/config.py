@@ -185,6 +185,10 @@ class Runtime(_Section):
     """Processes and threads per instance."""
     graceful_stop_seconds: float = 10.0
     cell_id: str = ""
+    instance_identity: bool = True
+    """Give instances a key and a certificate of their own, good for a day and replaced in time."""
+    trusted_certificates: list[str] = msgspec.field(default_factory=list)
+    """Files (PEM) with certificates that instances trust besides those of the machine."""
 
 
 class Staging(_Section):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from pathlib import Path
@@ -36,6 +37,8 @@ __all__ = ["LocalEngine"]
 
 _MIB = 1024 * 1024
 _MEASURE_SECONDS = 2.0
+_RENEW_SECONDS = 60.0
+_log = logging.getLogger(__name__)
 
 
 class _Live:
@@ -90,6 +93,7 @@ class LocalEngine:
         self._live: dict[str, _Live] = {}
         self._observer: Observer | None = None
         self._measuring: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._meter = measure.Meter()
 
     async def open(self, observer: Observer) -> list[tuple[Container, Address]]:
@@ -97,6 +101,8 @@ class LocalEngine:
         self._observer = observer
         self._instances.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = await asyncio.to_thread(self._plan.prepare)
+        if self._plan.identities is not None:
+            self._plan.identities.open()
         self._forks = Forks(configuration)
         await self._forks.start()
         adopted = []
@@ -106,6 +112,7 @@ class LocalEngine:
                 await self._lead_out(live)
                 adopted.append((live.container, live.entry.address))
         self._measuring = asyncio.create_task(self._measure())
+        self._renewing = asyncio.create_task(self._renew())
         return adopted
 
     def _adopt(self, directory: Path) -> _Live | None:
@@ -215,6 +222,7 @@ class LocalEngine:
             files.mkdir(mode=0o755)
             plan = self._stager.prepare(container.task, files)
         self._plan.make_files(entry, files, lower)
+        self._plan.write_identity(entry, directory)
         self._plan.write_launch(entry, directory, lower, plan, group.procs() if group else [])
         record.save(directory, entry)
 
@@ -374,6 +382,18 @@ class LocalEngine:
             turn += 1
             await asyncio.sleep(_MEASURE_SECONDS)
 
+    async def _renew(self) -> None:
+        """Replace certificates of instances before they end, and see to it that instances trust what is to be trusted."""
+        while True:
+            try:
+                await asyncio.to_thread(self._plan.trust.sync)
+                for live in list(self._live.values()):
+                    if not live.gone.is_set() and self._plan.is_identity_due(live.directory):
+                        await asyncio.to_thread(self._plan.write_identity, live.entry, live.directory)
+            except OSError as error:
+                _log.error("certificates of instances cannot be renewed (%s); tried again in a minute", error)
+            await asyncio.sleep(_RENEW_SECONDS)
+
     def _enforce(self, live: _Live) -> None:
         assert live.usage is not None
         container = live.container
@@ -393,10 +413,13 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Let go of the containers; they keep running, and their ports stay theirs."""
-        if self._measuring is not None:
-            self._measuring.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._measuring
+        for task in (self._measuring, self._renewing):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        if self._plan.identities is not None:
+            await asyncio.to_thread(self._plan.identities.close)
         loop = asyncio.get_running_loop()
         for live in self._live.values():
             if live.ending is not None:

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import cupola
+from cupola import clock
 from cupola.config import Settings
 from cupola.runtime.engine import Address, Container, Program, StagingPlan
-from cupola.runtime.local import bindings, droplets, network, stack
+from cupola.runtime.local import bindings, droplets, identity, network, stack
 from cupola.runtime.local.record import Record
+from cupola.runtime.local.trust import PLACE, Trust
 from cupola.runtime.messages import Port
 
 __all__ = ["VCAP", "Launcher", "address"]
 
 VCAP = 2000
+_CREDENTIALS = "credentials"
+"""In the record directory: the instance's key and certificate."""
 _USERS = 1_000_000_000
 """First user id of instances; each has the 10 000 from here plus its slot times 10 000."""
 _HOST = "127.0.0.1"
@@ -63,11 +67,20 @@ class Launcher:
         self._landlock = landlock
         self._namespaced = mode in ("root", "rootless")
         self._bindings = bindings.place_inside(settings.runtime.rootfs)
+        self.identities = identity.Identities(root / "identity") if settings.runtime.instance_identity else None
+        self._credentials = identity.place_inside(settings.runtime.rootfs)
+        # Where instances share an /etc that is ours, they see it there, else where it is.
+        self._etc = root / "etc" / str(clock.nanos())
+        etc = self._etc if self._namespaced and not settings.runtime.rootfs else None
+        self._certificates = etc / "cf-system-certificates" if etc else root / "certificates"
+        self.trust = Trust(self._certificates, etc, self._trusted())
         self._volumes = Path(settings.services.volumes_dir or settings.data_dir / "volumes")
         self._python = os.environ.get("CUPOLA_PYTHON") or os.path.realpath(sys.executable)
         self._prefix = os.path.realpath(os.path.join(os.path.dirname(self._python), ".."))
         self._launcher = launcher or Path(cupola.__file__).resolve().parent / "staging/lifecycle/launcher.py"
         self._shared = [self._prefix, str(self._launcher.parent)]
+        if not (self._namespaced and not settings.runtime.rootfs):
+            self._shared.append(str(root / "certificates"))
         uid_of_its_own = os.getuid() == 0 and mode == "process"
         self._own_user = uid_of_its_own
         # Directories of the platform's user are closed to others; Landlock then says what may be passed through to.
@@ -75,19 +88,45 @@ class Launcher:
 
     def prepare(self) -> dict[str, Any]:
         """Make what all instances share; returns the spawner's configuration."""
-        etc, scratch = self._root / "etc", self._root / "scratch"
+        scratch = self._root / "scratch"
         if self._namespaced:
-            droplets.remove_tree(etc) if etc.exists() else None
-            stack.build_etc(str(etc), network.GATEWAY if self._own_network else "")
+            self._remove_old_etc()
+            stack.build_etc(str(self._etc), network.GATEWAY if self._own_network else "")
             scratch.mkdir(mode=0o755, exist_ok=True)
+        self.trust.begin()
         shared = [path for path in self._shared if os.path.isdir(path)]
         return {
             "mode": self._mode,
-            "etc": str(etc),
+            "etc": str(self._etc),
             "scratch": str(scratch),
             "rootfs": self._settings.runtime.rootfs,
             "read_only": shared,
         }
+
+    def _remove_old_etc(self) -> None:
+        """Instances that an earlier cell started have its /etc, and mounts of their own on it, as long as they run."""
+        instances, old = self._root / "instances", self._root / "etc"
+        if old.is_dir() and not any(instances.iterdir() if instances.is_dir() else ()):
+            droplets.remove_tree(old)
+
+    def _trusted(self) -> dict[str, Path]:
+        """Name to file of the certificates that instances trust besides the stack's."""
+        found = {"platform": self._settings.data_dir / "tls" / "authority.crt"}
+        if self.identities is not None:
+            found["instances"] = self.identities.authority_file
+        files = [Path(name).expanduser() for name in self._settings.runtime.trusted_certificates]
+        return found | {f"trusted-{number}-{file.stem}": file for number, file in enumerate(files)}
+
+    def write_identity(self, entry: Record, directory: Path) -> None:
+        """Give an instance a new key and certificate, in its record directory."""
+        if self.identities is not None:
+            place = directory / _CREDENTIALS
+            self.identities.write(entry.container, entry.address.internal_ip, place, self._vcap(entry))
+
+    def is_identity_due(self, directory: Path) -> bool:
+        """Whether the certificate of an instance ends soon, or is missing."""
+        soon = clock.seconds() + identity.RENEW_SECONDS
+        return self.identities is not None and identity.ends_at(directory / _CREDENTIALS) < soon
 
     def make_files(self, entry: Record, files: Path, lower: Path | None) -> None:
         """The instance's own files, owned by its user; for a staging the stager has filled them already."""
@@ -132,6 +171,7 @@ class Launcher:
                 if uid >= 0:
                     os.chown(pipe, uid, uid)
             argv, env = self._command(entry, program, files, plan)
+            env |= self._certificate_variables(directory)
             inside = self._home(files)
             programs.append({"argv": argv, "env": env, "directory": inside, "stdout": pipes[0], "stderr": pipes[1]})
         launch = {
@@ -143,7 +183,7 @@ class Launcher:
             "volumes": bindings.make_volumes(
                 container, self._volumes, VCAP if self._mode == "root" else -1, can_mount=self._namespaced
             ),
-            "readable": self._readable(plan),
+            "readable": [*self._readable(plan), str(directory / _CREDENTIALS)],
             "writable": [str(files), "/dev"],
             "confine": self._mode != "none",
             "landlock": self._landlock,
@@ -162,14 +202,28 @@ class Launcher:
 
     def _binds(self, container: Container, files: Path, plan: StagingPlan | None) -> list[list[str]]:
         found = [[str(host), inside] for host, inside in plan.read_only_mounts] if plan else []
+        if not self._namespaced:
+            return found
         own = bindings.directory(container, files)
-        return [*found, [str(own), self._bindings]] if own is not None and self._namespaced else found
+        if own is not None:
+            found.append([str(own), self._bindings])
+        if self.identities is not None:
+            found.append([str(files.parent / _CREDENTIALS), self._credentials])
+        return found
+
+    def _certificate_variables(self, directory: Path) -> dict[str, str]:
+        own_etc = self._namespaced and not self._settings.runtime.rootfs
+        found = {"CF_SYSTEM_CERT_PATH": PLACE if own_etc else str(self._certificates)}
+        if self.identities is None:
+            return found
+        return found | identity.variables(self._credentials if self._namespaced else str(directory / _CREDENTIALS))
 
     def _network(self, entry: Record, plan: StagingPlan | None) -> dict[str, Any] | None:
         if not self._own_network:
             return None
         # The platform is where it is outside, so that an app reaches others, and the API, at the addresses it knows.
-        forwards = {self._settings.platform.port}
+        platform = self._settings.platform
+        forwards = {platform.https_port, platform.http_port} - {0} if platform.system_domain else {platform.port}
         if plan is not None:
             forwards |= _loopback_ports(plan.loopback)
         account = self._settings.account
@@ -183,7 +237,7 @@ class Launcher:
         """Empty files in the shared /etc, on which what a staging inherits can be mounted."""
         for path in inside:
             if path.startswith("/etc/"):
-                place = self._root / "etc" / path.removeprefix("/etc/")
+                place = self._etc / path.removeprefix("/etc/")
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if not place.exists():
                     place.mkdir() if os.path.isdir(path) else place.touch(mode=0o644)

@@ -43,7 +43,8 @@ def build_etc(target: str, name_server: str) -> None:
     _write(target, "group", _GROUPS)
     _write(target, "hosts", _read("/etc/hosts") or "127.0.0.1 localhost\n::1 localhost\n")
     _write(target, "resolv.conf", f"nameserver {name_server}\n" if name_server else _read("/etc/resolv.conf"))
-    os.makedirs(os.path.join(target, "cf-service-bindings"), exist_ok=True)
+    for place in ("cf-service-bindings", "cf-instance-credentials", "cf-system-certificates"):
+        os.makedirs(os.path.join(target, place), exist_ok=True)
 
 
 _USERS = """root:x:0:0:root:/root:/bin/bash
