@@ -148,7 +148,8 @@ def lifecycle_data(tx: Tx, app: Row[Any]) -> dict[str, Any]:
     """`lifecycle` as the API shows it, without credentials."""
     if app.lifecycle_type == "docker":
         return {"type": "docker", "data": {}}
-    names = sealed.opened(tx, apps.c.buildpacks, app.buildpacks, [])
+    # Looked at first: on a page of apps without buildpacks this is a good part of the work.
+    names = sealed.opened(tx, apps.c.buildpacks, app.buildpacks) if app.buildpacks is not None else []
     data: dict[str, Any] = {"buildpacks": [buildpack_names.redacted(name) for name in names], "stack": app.stack}
     if app.lifecycle_type == "cnb" and app.cnb_credentials is not None:
         data["credentials"] = "***"
