@@ -64,12 +64,24 @@ def server() -> Iterator[str]:
         options = " ".join(f"-c {name}={value!r}" for name, value in _SETTINGS.items())
         start = [programs / "pg_ctl", "-D", data, "-w", "-l", directory / "log", "-o", f"-k {directory} {options}"]
         _run([*start, "start"], directory, identity)
-        try:
+        with _ends_with_us(programs, directory, identity):
             yield f"postgresql://cupola@/postgres?host={directory}"
-        finally:
-            _run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], directory, identity)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _ends_with_us(programs: Path, directory: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """The server stops at the end, and also when this process is killed: a shell waits for the end of a pipe."""
+    script = 'read -r _; "$0/pg_ctl" -D "$1/data" -m immediate stop >/dev/null 2>&1; rm -rf "$1"'
+    command = ["/bin/sh", "-c", script, str(programs), str(directory)]
+    watch = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True, **identity)
+    assert watch.stdin is not None
+    try:
+        yield
+    finally:
+        watch.stdin.close()
+        watch.wait()
 
 
 def _programs() -> Path:
