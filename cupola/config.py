@@ -154,6 +154,8 @@ class Router(_Section):
     max_header_bytes: int = 1024 * 1024
     max_connections_per_backend: int = 500
     balancing: Literal["round-robin", "least-connection"] = "round-robin"
+    redact_query_params: Literal["none", "all", "hash"] = "none"
+    """What access lines say of the query of a request: it may hold secrets of users."""
     sticky_cookies: list[str] = msgspec.field(default_factory=lambda: ["JSESSIONID"])
     drain_seconds: float = 10.0
     """Seconds for which a stopping router finishes the requests it has."""

@@ -232,7 +232,7 @@ def view(row: Row[Any], world: World) -> dict[str, Any]:
         links["parameters"] = world.link(path + "/parameters")
         links["shared_spaces"] = world.link(path + "/relationships/shared_spaces")
     else:
-        shown["syslog_drain_url"] = row.syslog_drain_url
+        shown["syslog_drain_url"] = sealed.opened(world.tx, service_instances.c.syslog_drain_url, row.syslog_drain_url)
         shown["route_service_url"] = row.route_service_url
         links["credentials"] = world.link(path + "/credentials")
     return {**shown, "relationships": relationships, "metadata": metadata_of(row), "links": links}

@@ -1,5 +1,6 @@
 """Audit events: who did what to what, written in the transaction of the change itself."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from cupola.store.platform import audit_events
 __all__ = ["HIDDEN", "record"]
 
 HIDDEN = "[PRIVATE DATA HIDDEN]"
+_CREDENTIALS = re.compile(r"(://)[^/@\s]+@")
+"""In addresses, such as those of buildpacks and drains."""
 _SECRETS = frozenset(
     {"environment_variables", "env", "credentials", "parameters", "password", "cnb-credentials", "command"}
 )
@@ -62,4 +65,4 @@ def _redacted(value: Any) -> Any:
         return {key: HIDDEN if key in _SECRETS and one is not None else _redacted(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_redacted(one) for one in value]
-    return value
+    return _CREDENTIALS.sub(r"\1***:***@", value) if isinstance(value, str) else value

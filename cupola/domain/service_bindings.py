@@ -106,7 +106,7 @@ def follow(tx: Tx, instance: Row[Any], changed: Mapping[str, Any]) -> None:
 def given_by(tx: Tx, instance: Row[Any]) -> dict[str, Any]:
     """Columns of a credential binding of a user-provided instance."""
     credentials = sealed.opened(tx, service_instances.c.credentials, instance.credentials, {})
-    drain = drain_url(instance.syslog_drain_url)
+    drain = drain_url(sealed.opened(tx, service_instances.c.syslog_drain_url, instance.syslog_drain_url))
     columns = service_credential_bindings.c
     return {
         "credentials": sealed.seal(tx, columns.credentials, credentials),

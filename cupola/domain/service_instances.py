@@ -133,6 +133,10 @@ def _described(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
         if f"{name}_url" in body:
             values[f"{name}_url"] = (body[f"{name}_url"] or "").strip() or None
             values[f"{name}_anywhere"] = actor.is_admin
+    if "syslog_drain_url" in values:
+        # The address of a drain often has a token in it.
+        column = service_instances.c.syslog_drain_url
+        values["syslog_drain_url"] = sealed.seal(tx, column, values["syslog_drain_url"])
     return values
 
 

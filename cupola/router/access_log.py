@@ -6,6 +6,7 @@ A quote in a value is written `%22`, so that no client can end the value and go 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -48,7 +49,8 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class AccessLog:
     """Writes lines to a spool. `write` costs a few microseconds."""
 
-    def __init__(self, lines: Lines, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, lines: Lines, loop: asyncio.AbstractEventLoop, redact: str = "none") -> None:
+        self._redact = redact
         self._lines = lines
         self._loop = loop
         self._waiting: list[tuple[str, bytes]] = []
@@ -113,6 +115,8 @@ class AccessLog:
         target, agent, referer = exchange.target, special.get(b"user-agent"), special.get(b"referer")
         forwarded, proto = special.get(b"x-forwarded-for"), special.get(b"x-forwarded-proto", client.scheme)
         router_error = exchange.router_error
+        if self._redact != "none":
+            target, referer = self._without_query(target), referer and self._without_query(referer)
         if shorten:
             target = target[:_MAX_TARGET]
             agent, referer, forwarded = agent and agent[:_MAX_VALUE], referer and referer[:_MAX_VALUE], b"-"
@@ -142,6 +146,12 @@ class AccessLog:
             router_error or b"-",
             exchange.trace.logged,
         )
+
+    def _without_query(self, url: bytes) -> bytes:
+        path, mark, query = url.partition(b"?")
+        if not mark or self._redact == "all":
+            return path
+        return path + b"?hash=" + hashlib.sha256(query).hexdigest().encode()
 
 
 _FORMAT = (

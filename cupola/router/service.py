@@ -53,7 +53,7 @@ class Service:
             balancing=settings.balancing,
             limit=settings.max_connections_per_backend,
         )
-        self.access_log = AccessLog(lines, loop)
+        self.access_log = AccessLog(lines, loop, settings.redact_query_params)
         self.tracer = Tracer(b3=settings.trace_b3, w3c=settings.trace_w3c)
         self.sticky = frozenset(name.encode("latin-1") for name in settings.sticky_cookies)
         self.clients: set[Client] = set()

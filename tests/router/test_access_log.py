@@ -1,10 +1,14 @@
 """Access lines in the app's stream, in Gorouter's format."""
 
+import hashlib
 import re
+
+import pytest
 
 from tests.router.conftest import Play
 from tests.router.rig import HOST, Rig, field_of
 
+HASH = hashlib.sha256(b"token=secret").hexdigest()
 LINE = re.compile(
     r'(?P<host>\S+) - \[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z\] "(?P<request>[^"]*)" (?P<status>\d+) (?P<in>\d+) '
     r'(?P<out>\d+) "(?P<referer>[^"]*)" "(?P<agent>[^"]*)" "(?P<client>[^"]*)" "(?P<backend>[^"]*)" '
@@ -82,3 +86,24 @@ def test_long_values_are_cut(play: Play) -> None:
         assert len(found["agent"]) == 1_000
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("redact", "expected", "referer"),
+    [
+        ("none", "/a?token=secret", "http://x/?token=secret"),
+        ("all", "/a", "http://x/"),
+        ("hash", f"/a?hash={HASH}", f"http://x/?hash={HASH}"),
+    ],
+)
+def test_queries_are_left_out_where_the_operator_says_so(play: Play, redact: str, expected: str, referer: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        app = await rig.app()
+        rig.routes(rig.route(app))
+        await rig.ask("GET /a?token=secret", "Referer: http://x/?token=secret")
+        assert app.seen[0].first == "GET /a?token=secret HTTP/1.1"
+        ((_, line),) = rig.lines()
+        found = parsed(line)
+        assert (found["request"], found["referer"]) == (f"GET {expected} HTTP/1.1", referer)
+
+    play(scenario, redact_query_params=redact)

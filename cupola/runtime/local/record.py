@@ -36,7 +36,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def save(directory: Path, record: Record) -> None:
     """Write container.json, whole or not at all."""
     temporary = directory / "container.new"
-    temporary.write_bytes(msgspec.json.encode(record))
+    # It holds the app's environment; others may pass through the directory (engine.py).
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(record))
     temporary.rename(directory / "container.json")
 
 
