@@ -24,7 +24,7 @@ from rich.markup import escape
 from cupola.cli import certificates, checks, place, toolchains
 from cupola.cli.place import shown
 from cupola.cli.up import chosen_settings
-from cupola.config import Settings
+from cupola.config import ConfigError, Settings
 from cupola.processes import running
 from cupola.runtime.local import cgroups, kernel, probe
 
@@ -137,6 +137,7 @@ def _machine(settings: Settings) -> Iterator[Check]:
         "processes cannot be watched",
         "use Linux 5.4 or newer, in a virtual machine or a container elsewhere",
     )
+    yield _user(section, settings)
     yield _memory(section)
     yield _disk(section, settings.data_dir)
     kind = checks.file_system(_existing(settings.data_dir))
@@ -149,6 +150,25 @@ def _machine(settings: Settings) -> Iterator[Check]:
         "the database would be damaged on a network file system",
         "choose a --data-dir on a local disk",
     )
+
+
+def _user(section: str, settings: Settings) -> Check:
+    """Who controller and router are."""
+    if os.geteuid() != 0:
+        return Check(section, "user", "good", f"user {os.geteuid()}")
+    try:
+        account = settings.account
+    except ConfigError as error:
+        return Check(
+            section, "user", "bad", str(error), "the platform does not start", "set platform.user to one that is"
+        )
+    if account is not None:
+        return Check(section, "user", "good", f"{settings.platform.user} for controller and router")
+    found = "root" if kernel.landlock_abi() else "root, and there is no Landlock"
+    return Check(
+        section, "user", "weaker", f"{found}, without capabilities", "controller and router can read what root's files are",
+        "set platform.user to a user of its own, for controller and router",
+    )  # fmt: skip
 
 
 def _memory(section: str) -> Check:

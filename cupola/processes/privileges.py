@@ -92,6 +92,8 @@ def confine_router(settings: Settings) -> None:
     guard()
     kernel.drop_capabilities([number for number in _for_ports(settings) if _has(number)])
     data, run = settings.data_dir, settings.run_dir
+    # What is not there now could not be read later.
+    (data / "tls").mkdir(mode=0o700, exist_ok=True)
     others = [part for place in (*_SYSTEM, *_interpreter(), *_named(settings)) for part in _beside(Path(place), data)]
     own = [data / "tls", run / "router.token"]
     _confine([str(path) for path in (*others, *own)], [str(data / "router"), *_DEVICES], [str(run)])

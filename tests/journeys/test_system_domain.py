@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,32 @@ def test_cookies_are_bound_to_the_host_and_to_https(started: Server) -> None:
     assert cookie.startswith("__Host-X-Uaa-Csrf=")
     assert "Secure" in cookie
     assert "Domain" not in cookie
+
+
+def test_a_form_of_another_origin_is_refused(started: Server) -> None:
+    host = f"login.{DOMAIN}"
+
+    def log_in(origin: str) -> Answer:
+        connection, _ = started.connect(host)
+        with connection.sock:
+            page = ask(connection, "/login", {"Accept": "text/html"})
+            cookie = page.headers["set-cookie"].partition(";")[0]
+            csrf = cookie.partition("=")[2]
+            form = {"username": "admin", "password": started.platform.password, "X-Uaa-Csrf": csrf}
+            headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": origin, "Cookie": cookie}
+            connection.request("POST", "/login.do", urllib.parse.urlencode(form), headers)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders() if name.lower() != "set-cookie"}
+            found["cookies"] = "\n".join(answer.headers.get_all("Set-Cookie") or [])
+            return Answer(answer.status, found, answer.read())
+
+    good = log_in(started.url("login"))
+    assert (good.status, good.headers["location"]) == (302, "/")
+    assert "__Host-JSESSIONID=" in good.headers["cookies"]
+    for origin in ("https://evil.example", f"http://{host}:{started.platform.port}", f"https://x.apps.{DOMAIN}"):
+        refused = log_in(origin)
+        assert "error=invalid_login_request" in refused.headers["location"], origin
+        assert "__Host-JSESSIONID=" not in refused.headers["cookies"]
 
 
 def test_status_login_info_and_doctor_know_the_certificate(started: Server) -> None:

@@ -123,6 +123,23 @@ def test_only_good_versions_and_ciphers_are_spoken(play: Play, tmp_path: Path) -
     play(scenario)
 
 
+def test_who_does_not_shake_hands_is_let_go(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cupola.router.server._HANDSHAKE_SECONDS", 0.3)
+    settings = settings_for(tmp_path)
+    Keeper(settings).ensure()
+
+    async def scenario(rig: Rig) -> None:
+        async with opened(rig, settings):
+            for said in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
+                stream = Stream(*await asyncio.open_connection("127.0.0.1", settings.platform.https_port))
+                await stream.send(said)
+                async with asyncio.timeout(5):
+                    assert b"HTTP/" not in await stream.end()
+                await stream.close()
+
+    play(scenario)
+
+
 def test_the_minimum_can_be_raised(play: Play, tmp_path: Path) -> None:
     settings = settings_for(tmp_path, tls__minimum_version="1.3")
     Keeper(settings).ensure()
