@@ -103,16 +103,20 @@ def create_processes_from_droplet(tx: Tx, settings: Settings, actor: Actor, app:
     rows.remove(tx, sidecar_table, [row.guid for row in existing if row.origin == "buildpack"])
     users = {row.name for row in existing if row.origin != "buildpack"}
     for one in droplet.sidecars or []:
-        if one["name"] not in users:
-            values = {
-                "app_guid": app.guid,
-                "name": one["name"],
-                "command": one["command"],
-                "memory_mb": one.get("memory"),
-                "origin": "buildpack",
-                "process_types": list(one.get("process_types") or []),
-            }
-            rows.add(tx, sidecar_table, values)
+        if one["name"] in users:
+            raise errors.unprocessable(
+                f"Buildpack defined sidecar '{one['name']}' conflicts with an existing user-defined sidecar. "
+                f"Consider renaming '{one['name']}'."
+            )
+        values = {
+            "app_guid": app.guid,
+            "name": one["name"],
+            "command": one["command"],
+            "memory_mb": one.get("memory"),
+            "origin": "buildpack",
+            "process_types": list(one.get("process_types") or []),
+        }
+        rows.add(tx, sidecar_table, values)
 
 
 def droplet_of(tx: Tx, app: Row[Any]) -> Row[Any] | None:

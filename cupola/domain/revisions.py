@@ -137,12 +137,15 @@ def put_back(tx: Tx, app: Row[Any], revision: Row[Any]) -> Row[Any]:
         if process.type in revision.processes and process.command != revision.processes[process.type]:
             rows.change(tx, process_table, process, {"command": revision.processes[process.type]})
     rows.remove(tx, sidecar_table, [row.guid for row in sidecars.of_app(tx, app.guid)])
+    droplet = rows.by_guid(tx, droplets, revision.droplet_guid)
+    of_droplet = {one["name"] for one in (droplet.sidecars if droplet is not None else None) or []}
     for one in revision.sidecars:
         values = {
             "app_guid": app.guid,
             "name": one["name"],
             "command": one["command"],
             "memory_mb": one["memory_in_mb"],
+            "origin": "buildpack" if one["name"] in of_droplet else "user",
             "process_types": one["process_types"],
         }
         rows.add(tx, sidecar_table, values)
