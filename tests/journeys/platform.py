@@ -57,7 +57,7 @@ class Platform:
 
     def cupola(self, *arguments: str, check: bool = True, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the `cupola` command for this platform."""
-        command = [sys.executable, "-m", "cupola.cli", arguments[0], "--data-dir", str(self.data_dir), *arguments[1:]]
+        command = [sys.executable, "-m", "cupola.cli", "--data-dir", str(self.data_dir), *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
             env={**os.environ, **self.environment, "PYTHONPATH": str(ROOT)},
