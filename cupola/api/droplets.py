@@ -16,7 +16,7 @@ from cupola.domain import visibility
 from cupola.domain.buildpack_names import redacted
 from cupola.rest import listing, uploads
 from cupola.rest.document import decode
-from cupola.rest.message import Message, metadata, nested, object_, to_one
+from cupola.rest.message import Message, metadata, nested, object_, string, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, StreamCall, delete, list_, show, update
 from cupola.rest.present import Links, Metadata, common, metadata_of
 from cupola.rest.present import to_one as one
@@ -58,8 +58,9 @@ class Copy(Message):
 
 
 class Update(Message):
-    """Labels and annotations."""
+    """Labels and annotations; the image of a docker droplet, which the platform's own parts know."""
 
+    image = string(nullable=True)
     metadata = metadata()
 
 
@@ -188,9 +189,24 @@ def create_or_copy(call: Call[None, Any]) -> Row[Any]:
     return rules.create(call.tx, call.actor, body.relationships.app, body.process_types)
 
 
+def may_update(call: Call[Row[Any], Update]) -> None:
+    """Developers relabel; only admins say what the image is, as only the platform's components do elsewhere."""
+    if call.body.has("image"):
+        access.ADMIN(call)
+    else:
+        _WRITE(call)
+
+
 def update_droplet(call: Call[Row[Any], Update]) -> Row[Any]:
-    """Relabel a droplet."""
-    return rows.change(call.tx, droplets, call.row, {}, call.body.metadata)
+    """Relabel a droplet, or say which image a docker droplet is."""
+    values: dict[str, Any] = {}
+    if call.body.has("image"):
+        if call.row.state != "STAGED":
+            raise errors.unprocessable("Droplet image can only be updated on staged droplets")
+        if call.row.lifecycle_type != "docker":
+            raise errors.unprocessable("Images can only be updated for docker droplets")
+        values["image"] = call.body.image
+    return rows.change(call.tx, droplets, call.row, values, call.body.metadata)
 
 
 def delete_droplet(call: Call[Row[Any], None]) -> Accepted:
@@ -321,7 +337,7 @@ OPERATIONS: list[Operation] = [
         status=201,
         query=(Parameter("source_guid", "Droplet to copy."),),
     ),
-    update(DROPLETS, Update, update_droplet, allow=_WRITE),
+    update(DROPLETS, Update, update_droplet, allow=may_update),
     delete(DROPLETS, delete_droplet, allow=_WRITE),
     Operation(
         "POST",

@@ -1,0 +1,226 @@
+"""Packages and droplets: their states, what can be made, copied, uploaded and downloaded, and what is hidden."""
+
+import io
+import zipfile
+from typing import Any
+
+import pytest
+
+from cupola.store import rows, sealed
+from cupola.store.staging import packages
+from tests.api.conftest import Cloud
+from tests.deploying import Site
+from tests.scripted_cell import staged_droplet
+
+
+@pytest.fixture
+def site(cloud: Cloud) -> Site:
+    return Site(cloud)
+
+
+def _app(guid: str) -> dict[str, Any]:
+    return {"relationships": {"app": {"data": {"guid": guid}}}}
+
+
+def _package(site: Site, **more: Any) -> str:
+    values = {"app_guid": site.app, "type": "bits", "state": "READY", "digest": "sha256:p"}
+    with site.cloud.database.write() as tx:
+        return str(rows.add(tx, packages, {**values, **more}).guid)
+
+
+def _docker_package(site: Site) -> str:
+    with site.cloud.database.write() as tx:
+        password = sealed.seal(tx, packages.c.password, "secret")
+    return _package(site, type="docker", digest=None, image="registry/image", username="ann", password=password)
+
+
+def test_a_package_is_for_the_lifecycle_of_its_app(site: Site) -> None:
+    body = {"type": "docker", "data": {"image": "registry/image"}, **_app(site.app)}
+    problem = site.cloud.admin.problem("POST", "/v3/packages", body)
+    assert problem == (422, 10008, "Cannot create Docker package for a buildpack app.")
+    assert site.cloud.admin.problem("POST", "/v3/packages", {"type": "zip", **_app(site.app)})[0] == 422
+
+
+def test_a_docker_password_is_never_shown(site: Site) -> None:
+    shown = site.cloud.admin.ok("GET", f"/v3/packages/{_docker_package(site)}")
+    assert shown["data"] == {"image": "registry/image", "username": "ann", "password": "***"}
+
+
+def test_copying_needs_another_app(site: Site) -> None:
+    path = f"/v3/packages?source_guid={_package(site)}"
+    assert site.cloud.admin.problem("POST", path, _app(site.app))[2] == "Source and destination app cannot be the same"
+    other = site.cloud.app("other", site.space)["guid"]
+    assert site.cloud.admin.ok("POST", path, _app(other), 201)["relationships"]["app"]["data"]["guid"] == other
+    assert site.cloud.admin.problem("POST", "/v3/packages?source_guid=nope", _app(other))[0] in {404, 422}
+
+
+def test_an_upload_has_bits_or_resources(site: Site) -> None:
+    admin = site.cloud.admin
+    made = admin.ok("POST", "/v3/packages", {"type": "bits", **_app(site.app)}, 201)["guid"]
+    path = f"/v3/packages/{made}/upload"
+    empty = admin.post(path, files={"resources": (None, b"")})
+    assert empty.json()["errors"][0]["detail"] in {
+        "Upload must include either resources or bits",
+        "Resources must be valid JSON.",
+    }
+    broken = admin.post(path, files={"resources": (None, b"{")})
+    assert broken.json()["errors"][0]["detail"] == "Resources must be valid JSON."
+    admin.ok("PATCH", "/v3/feature_flags/app_bits_upload", {"enabled": False})
+    developer = site.user("space_developer")
+    refused = developer.post(path, files={"bits": ("a.zip", b"PK", "application/zip")})
+    assert refused.json()["errors"][0]["code"] == 330002
+
+
+@pytest.mark.parametrize(
+    ("resources", "detail"),
+    [
+        ([], "Resources must have at least 1 resource"),
+        ("x", "Resources is not an array"),
+        (
+            [{"checksum": {"value": "0" * 40}, "size_in_bytes": 1}] * 5001,
+            "Resources array can have at most 5000 resources",
+        ),
+        (
+            [{"checksum": {"value": "x"}, "size_in_bytes": 1}],
+            "Resources At least one checksum value is not SHA-1 formatted",
+        ),
+        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": -1}], "Resources All sizes must be non-negative integers"),
+    ],
+)
+def test_resources_that_cannot_be_matched(cloud: Cloud, resources: Any, detail: str) -> None:
+    assert cloud.admin.problem("POST", "/v3/resource_matches", {"resources": resources}) == (422, 10008, detail)
+
+
+def test_matching_ignores_what_it_does_not_know_and_can_be_switched_off(cloud: Cloud) -> None:
+    resource = {"checksum": {"value": "0" * 40}, "size_in_bytes": 70_000}
+    body = {"resources": [resource], "colour": "red"}
+    assert cloud.admin.ok("POST", "/v3/resource_matches", body, 201) == {"resources": []}
+    cloud.admin.ok("PATCH", "/v3/feature_flags/resource_matching", {"enabled": False})
+    assert cloud.admin.ok("POST", "/v3/resource_matches", body, 201) == {"resources": []}
+
+
+def test_bits_are_downloaded_of_ready_packages_of_bits(site: Site) -> None:
+    admin = site.cloud.admin
+    waiting = admin.ok("POST", "/v3/packages", {"type": "bits", **_app(site.app)}, 201)["guid"]
+    assert admin.problem("GET", f"/v3/packages/{waiting}/download")[2] == "Package has no bits to download."
+    assert admin.problem("GET", f"/v3/packages/{_docker_package(site)}/download")[2] == "Package type must be bits."
+
+
+def test_a_droplet_waits_for_its_bits_once(site: Site) -> None:
+    admin = site.cloud.admin
+    made = admin.ok("POST", "/v3/droplets", {**_app(site.app), "process_types": {"web": "run"}}, 201)
+    assert (made["state"], "upload" in made["links"], "download" in made["links"]) == ("AWAITING_UPLOAD", True, False)
+    path = f"/v3/droplets/{made['guid']}"
+    assert admin.problem("GET", path + "/download")[2] == "Only staged droplets can be downloaded."
+    wrong = admin.post(path + "/upload", files={"bits": ("a.zip", b"x", "application/zip")})
+    assert (wrong.status_code, wrong.json()["errors"][0]["detail"]) == (422, "a.zip is not a tgz")
+    assert admin.post(path + "/upload", files={"bits": ("a.tgz", b"x", "application/gzip")}).status_code == 202
+    again = admin.post(path + "/upload", files={"bits": ("a.tgz", b"x", "application/gzip")})
+    assert again.status_code in {400, 422}
+    shown = admin.ok("GET", path)
+    assert (shown["state"], "upload" in shown["links"], "download" in shown["links"]) == ("STAGED", False, True)
+
+
+def test_who_downloads_a_droplet(site: Site) -> None:
+    droplet = site.droplet()
+    path = f"/v3/droplets/{droplet}/download"
+    assert site.user("space_supporter").problem("GET", path)[:2] == (403, 10003)
+    assert site.cloud.user().problem("GET", path)[0] == 404
+
+
+def test_what_a_droplet_hides(site: Site) -> None:
+    """Commands and buildpack output are for developers, and in lists for nobody."""
+    droplet = staged_droplet(
+        site.cloud.database,
+        site.app,
+        execution_metadata="run it",
+        buildpacks=[{"name": "https://me:secret@example.com/b.git", "detect_output": "x"}],
+    )
+    path = f"/v3/droplets/{droplet}"
+    shown = site.user("space_developer").ok("GET", path)
+    assert (shown["execution_metadata"], shown["process_types"]["web"]) == ("run it", "run web")
+    assert shown["buildpacks"][0]["name"] == "https://***:***@example.com/b.git"
+    hidden = site.user("space_auditor").ok("GET", path)
+    assert hidden["execution_metadata"] == "[PRIVATE DATA HIDDEN]"
+    assert hidden["process_types"] == {"redacted_message": "[PRIVATE DATA HIDDEN]"}
+    for listed in site.cloud.admin.ok("GET", "/v3/droplets")["resources"]:
+        assert listed["execution_metadata"] == "[PRIVATE DATA HIDDEN IN LISTS]"
+        assert listed["process_types"] == {"redacted_message": "[PRIVATE DATA HIDDEN IN LISTS]"}
+
+
+def test_an_image_is_set_for_docker_droplets_only(site: Site) -> None:
+    body = {"image": "registry/image:2"}
+    problem = site.cloud.admin.problem("PATCH", f"/v3/droplets/{site.first}", body)
+    assert problem == (422, 10008, "Images can only be updated for docker droplets")
+    waiting = staged_droplet(site.cloud.database, site.app, state="AWAITING_UPLOAD", lifecycle_type="docker")
+    problem = site.cloud.admin.problem("PATCH", f"/v3/droplets/{waiting}", body)
+    assert problem == (422, 10008, "Droplet image can only be updated on staged droplets")
+    docker = staged_droplet(site.cloud.database, site.app, lifecycle_type="docker", image="registry/image:1")
+    assert site.cloud.admin.ok("PATCH", f"/v3/droplets/{docker}", body)["image"] == "registry/image:2"
+    assert site.user("space_developer").problem("PATCH", f"/v3/droplets/{docker}", body)[:2] == (403, 10003)
+
+
+def test_builds_say_what_they_need(site: Site) -> None:
+    admin = site.cloud.admin
+    package = _package(site)
+    admin.ok("POST", "/v3/buildpacks", {"name": "off", "enabled": False}, 201)
+    body = {"package": {"guid": package}, "lifecycle": {"type": "buildpack", "data": {"buildpacks": ["off"]}}}
+    status, code, detail = admin.problem("POST", "/v3/builds", body)
+    assert (status, code) == (400, 290003)
+    assert "off" in detail
+    unknown = {"package": {"guid": package}, "lifecycle": {"type": "buildpack", "data": {"buildpacks": ["nope"]}}}
+    assert (
+        'Buildpack "nope" must be an existing admin buildpack or a valid git URI'
+        in admin.problem("POST", "/v3/builds", unknown)[2]
+    )
+    build = admin.ok(
+        "POST",
+        "/v3/builds",
+        {
+            "package": {"guid": package},
+            "lifecycle": {
+                "type": "buildpack",
+                "data": {"buildpacks": ["https://example.com/b.git"], "stack": "cflinuxfs4"},
+            },
+        },
+        201,
+    )
+    assert build["lifecycle"] == {
+        "type": "buildpack",
+        "data": {"buildpacks": ["https://example.com/b.git"], "stack": "cflinuxfs4"},
+    }
+    assert (build["state"], build["droplet"], build["error"]) == ("STAGING", None, None)
+
+
+def test_a_package_says_in_which_state_it_is(site: Site) -> None:
+    for state in ("AWAITING_UPLOAD", "PROCESSING_UPLOAD", "READY", "FAILED", "COPYING", "EXPIRED"):
+        guid = _package(site, state=state)
+        found = site.cloud.admin.ok("GET", f"/v3/packages?states={state}")["resources"]
+        assert guid in {one["guid"] for one in found}
+    assert site.cloud.admin.problem("GET", "/v3/packages?states=LOST")[0] == 400
+
+
+def _zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a", "b")
+    return buffer.getvalue()
+
+
+def test_a_token_is_judged_when_an_upload_begins(site: Site) -> None:
+    """A token that expires while the bits are on their way is good enough."""
+    admin, services = site.cloud.admin, site.cloud.services
+    made = admin.ok("POST", "/v3/packages", {"type": "bits", **_app(site.app)}, 201)["guid"]
+    judged, before = [], services.authenticate
+
+    def once(header: str | None) -> Any:
+        judged.append(header)
+        assert len(judged) == 1, "the token is judged once, before the body is read"
+        return before(header)
+
+    services.authenticate = once
+    try:
+        answer = admin.post(f"/v3/packages/{made}/upload", files={"bits": ("a.zip", _zip(), "application/zip")})
+    finally:
+        services.authenticate = before
+    assert (answer.status_code, answer.json()["state"]) == (200, "READY")
