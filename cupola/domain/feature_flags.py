@@ -9,7 +9,7 @@ from cupola.roles import Actor
 from cupola.store.database import Tx
 from cupola.store.platform import feature_flags
 
-__all__ = ["DEFAULTS", "UNAVAILABLE", "all_flags", "is_enabled", "require"]
+__all__ = ["DEFAULTS", "UNAVAILABLE", "all_flags", "is_enabled", "require", "require_of_everybody"]
 
 DEFAULTS: dict[str, bool] = {
     "app_bits_upload": True,
@@ -68,6 +68,11 @@ def require(tx: Tx, actor: Actor, name: str) -> None:
         return
     if name == "space_developer_env_var_visibility" and actor.reads_secrets:
         return
+    require_of_everybody(tx, name)
+
+
+def require_of_everybody(tx: Tx, name: str) -> None:
+    """Raises 403 330002 when the flag is off, whoever asks."""
     if is_enabled(tx, name):
         return
     message = tx.scalar(select(feature_flags.c.custom_error_message).where(feature_flags.c.name == name))

@@ -3,14 +3,15 @@
 import hashlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from sqlalchemy import Row, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import apps, audit, destinations, domains, processes, routes, sidecars
+from cupola.domain import apps, audit, destinations, domains, feature_flags, processes, route_sharing, routes, sidecars
 from cupola.domain.manifests.parse import AppManifest, ProcessManifest, RouteManifest
 from cupola.errors import CloudError
 from cupola.roles import Actor
@@ -90,8 +91,19 @@ def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: Ap
     _routes(tx, settings, actor, app, manifest)
     if manifest.environment:
         apps.set_environment(tx, actor, app, manifest.environment)
-    data = {"request": {"manifest": f"applied to {app.name}"}}
+    data = {"request": {"manifest": _told(manifest.given)}}
     audit.record(tx, "audit.app.apply_manifest", actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
+
+
+def _told(given: Mapping[str, Any]) -> str:
+    """The application as the audit event has it: without what may be secret."""
+    hidden: dict[str, Any] = {name: audit.HIDDEN for name in ("env", "cnb-credentials") if name in given}
+    if isinstance(given.get("services"), list):
+        hidden["services"] = [
+            {**one, "parameters": audit.HIDDEN} if isinstance(one, dict) and "parameters" in one else one
+            for one in given["services"]
+        ]
+    return str(yaml.safe_dump({"applications": [{**given, **hidden}]}, sort_keys=False, explicit_start=True))
 
 
 def _process(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], wanted: ProcessManifest) -> None:
@@ -214,8 +226,11 @@ def _map(
     )
     route = tx.one(statement)
     if route is None:
+        feature_flags.require_of_everybody(tx, "route_creation")
+        if host == "*" and domain.organization_guid is None:
+            raise errors.not_authorized()
         route = routes.create(tx, settings, actor, space, domain, host=host, path=path, options=wanted.options)
-    elif route.space_guid != space.guid:
+    elif route.space_guid != space.guid and space.guid not in route_sharing.shared_with(tx, route):
         raise errors.unprocessable("Routes cannot be mapped to destinations in different spaces")
     elif wanted.options:
         route = routes.update_options(tx, actor, route, wanted.options, None)

@@ -99,6 +99,8 @@ class AppManifest:
     no_route: bool = False
     random_route: bool = False
     default_route: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The application as it was written."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -184,6 +186,7 @@ def _application(given: Mapping[str, Any], problems: list[str]) -> AppManifest:
         no_route=_flag(given, "no-route", problems),
         random_route=_flag(given, "random-route", problems),
         default_route=_flag(given, "default-route", problems),
+        given=given,
     )
 
 
