@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.router.conftest import Play
 from tests.router.rig import Message, Rig, Stream, answer
 
 DOMAIN = "cf.example.test"
+ROOT = Path(__file__).parents[2]
 
 
 def settings_for(directory: Path, **flags: object) -> Settings:
@@ -272,3 +275,10 @@ def test_system_hosts_over_http_and_https(play: Play, tmp_path: Path) -> None:
             assert (await ask("GET /", f"other.apps.{DOMAIN}", tls=True)).all(promise) == []
 
     play(scenario)
+
+
+def test_the_router_reads_certificates_with_what_python_has() -> None:
+    """What makes certificates is not loaded: megabytes, and one more thing between the network and the router."""
+    code = "import sys, cupola.processes.router; print('cryptography.x509' in sys.modules, 'cupola.tls.authority' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
