@@ -1,6 +1,7 @@
 """A service broker that does what a test says, over real HTTP, and a platform that offers its plans.
 
-with ScriptedBroker() as broker:
+broker = ScriptedBroker()
+with serving(broker):
     shop = Shop(cloud, broker)
     broker.answers("PUT instance", Answer(202, {"operation": "7"}))
     instance = shop.create()          # the job is run; `shop.job` is what became of it
@@ -10,15 +11,11 @@ with ScriptedBroker() as broker:
 import asyncio
 import itertools
 import re
-import threading
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
 from sqlalchemy import select
 
 from cupola.brokers.client import BrokerClient
@@ -28,10 +25,12 @@ from cupola.store import jobs, rows, sealed
 from cupola.store.database import Tx
 from cupola.store.service_brokers import service_brokers, service_offerings, service_plans
 from tests.api.work import finish
+from tests.brokers.scripted import Asked, Broker, Says
 from tests.cloud import Client, Cloud
 
-__all__ = ["Answer", "Request", "ScriptedBroker", "Shop", "run_until", "scripted"]
+__all__ = ["Answer", "Request", "ScriptedBroker", "Shop", "run_until"]
 
+_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 _KINDS = (
     ("instance", r"/v2/service_instances/[^/]+"),
     ("instance last_operation", r"/v2/service_instances/[^/]+/last_operation"),
@@ -52,10 +51,14 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     hangs: bool = False
 
+    def says(self) -> Says:
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        return Says(self.status, body, self.headers, hangs=self.hangs)
+
 
 @dataclass(frozen=True)
 class Request:
-    """What the broker was asked."""
+    """What the broker was asked. Names of headers are in lower case."""
 
     kind: str
     guids: tuple[str, ...]
@@ -81,87 +84,48 @@ _USUAL = {
 }
 
 
-class ScriptedBroker:
-    """An HTTP server on a thread of its own."""
+class ScriptedBroker(Broker):
+    """A broker that knows requests by their kind: `PUT instance`."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.url = ""
-        self._script: dict[str, list[Answer]] = defaultdict(list)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._runner: web.AppRunner | None = None
-        self._closing: asyncio.Event | None = None
+        super().__init__()
+        self._answers: dict[str, list[Answer]] = {}
 
     def answers(self, what: str, *answers: Answer) -> None:
-        """What is said to the next requests of a kind (`PUT instance`); the last of them is said ever after."""
-        self._script[what] = list(answers)
+        """What is said to the next requests of a kind; the last of them is said ever after."""
+        with self._changed:
+            self._answers[what] = list(answers)
 
     def sent(self, what: str) -> list[Request]:
         """The requests of a kind, in order."""
-        return [one for one in self.requests if one.kind == what]
+        return [one for one in self.requests() if one.kind == what]
 
-    def asked(self) -> list[str]:
+    def kinds(self) -> list[str]:
         """Kinds of all requests, in order."""
-        return [one.kind for one in self.requests]
+        return [one.kind for one in self.requests()]
+
+    def requests(self) -> list[Request]:
+        """All requests, in order."""
+        return [
+            Request(_kind(one), tuple(_GUID.findall(one.path)), one.query, one.body, one.headers)
+            for one in self.asked()
+        ]
 
     def reset(self) -> None:
         """Forget what was said and what is to be said."""
-        self.requests.clear()
-        self._script.clear()
+        with self._changed:
+            self._heard.clear()
+            self._answers.clear()
 
-    def start(self) -> None:
-        self._thread.start()
-        self.url = asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result(10)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _serve(self) -> str:
-        self._closing = asyncio.Event()
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def _end(self) -> None:
-        assert self._closing is not None
-        assert self._runner is not None
-        self._closing.set()
-        await self._runner.cleanup()
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        kind = next((name for name, path in _KINDS if re.fullmatch(path, request.path)), request.path)
-        what = f"{request.method} {kind}"
-        guids = tuple(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", request.path))
-        body = await request.json() if request.can_read_body else None
-        self.requests.append(Request(what, guids, dict(request.query), body, dict(request.headers)))
-        script = self._script[what]
-        answer = (script.pop(0) if len(script) > 1 else script[0]) if script else _USUAL.get(what, Answer(404))
-        if answer.hangs:
-            assert self._closing is not None
-            await self._closing.wait()
-        if isinstance(answer.body, str | bytes):
-            data = answer.body.encode() if isinstance(answer.body, str) else answer.body
-            return web.Response(status=answer.status, body=data, headers=dict(answer.headers))
-        return web.json_response(answer.body, status=answer.status, headers=dict(answer.headers))
+    def _choose(self, asked: Asked) -> Says:
+        kind = _kind(asked)
+        script = self._answers.get(kind) or [_USUAL.get(kind, Answer(404))]
+        return (script.pop(0) if len(script) > 1 else script[0]).says()
 
 
-@contextmanager
-def scripted() -> Iterator[ScriptedBroker]:
-    """A broker for the time of a block."""
-    broker = ScriptedBroker()
-    broker.start()
-    try:
-        yield broker
-    finally:
-        broker.stop()
+def _kind(asked: Asked) -> str:
+    name = next((name for name, path in _KINDS if re.fullmatch(path, asked.path)), asked.path)
+    return f"{asked.method} {name}"
 
 
 def run_until(cloud: Cloud, reached: Callable[[], bool]) -> None:

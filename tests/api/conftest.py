@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cupola.store.database import Database
+from tests.brokers.scripted import serving
 from tests.cloud import Client, Cloud, authenticate, open_cloud
-from tests.service_rig import ScriptedBroker, Shop, scripted
+from tests.service_rig import ScriptedBroker, Shop
 
 __all__ = ["Client", "Cloud", "authenticate"]
 
@@ -23,7 +24,8 @@ def cloud(fresh_database: Database, tmp_path: Path) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="session")
 def broker_server() -> Iterator[ScriptedBroker]:
-    with scripted() as server:
+    server = ScriptedBroker()
+    with serving(server):
         yield server
 
 

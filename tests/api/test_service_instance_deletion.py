@@ -24,7 +24,7 @@ def test_an_instance_goes_after_what_is_bound_to_it(cloud: Cloud, shop: Shop, br
     bound, key = shop.bind(store, cloud.app("web", shop.space)), shop.key(store)
     shop.do("DELETE", of(store))
     assert (shop.job["operation"], shop.job["state"]) == ("service_instance.delete", "COMPLETE")
-    assert broker.asked()[-3:] == ["DELETE binding", "DELETE binding", "DELETE instance"]
+    assert broker.kinds()[-3:] == ["DELETE binding", "DELETE binding", "DELETE instance"]
     assert [one.guids[1] for one in broker.sent("DELETE binding")] == [bound["guid"], key["guid"]]
     assert gone(cloud, of(store))
     assert shop.events(key)[-1] == "audit.service_key.delete"
@@ -57,7 +57,7 @@ def test_purging_asks_no_broker(cloud: Cloud, shop: Shop, broker: ScriptedBroker
     developer = cloud.user(organization_user=shop.org, space_developer=shop.space)
     assert developer.problem("DELETE", f"{of(store)}?purge=true")[:2] == (403, 10003)
     assert cloud.admin.delete(f"{of(store)}?purge=true").status_code == 204
-    assert broker.asked() == []
+    assert broker.kinds() == []
     assert gone(cloud, of(store))
     assert gone(cloud, f"/v3/service_credential_bindings/{bound['guid']}")
     assert shop.events(store)[-1] == "audit.service_instance.purge"
@@ -90,7 +90,7 @@ def test_a_space_goes_with_its_services(cloud: Cloud, shop: Shop, broker: Script
     shop.do("DELETE", f"/v3/spaces/{shop.space}")
     assert (shop.job["operation"], shop.job["state"]) == ("space.delete", "COMPLETE")
     assert gone(cloud, f"/v3/spaces/{shop.space}")
-    assert sorted(broker.asked()[-3:]) == ["DELETE binding", "DELETE binding", "DELETE instance"]
+    assert sorted(broker.kinds()[-3:]) == ["DELETE binding", "DELETE binding", "DELETE instance"]
     assert cloud.admin.ok("GET", PATH)["resources"] == []
 
 
@@ -156,4 +156,4 @@ def test_spaces_without_managed_services_wait_for_no_broker(
     shop.bind(shop.user_provided("theirs"), cloud.app("web", shop.space))
     shop.do("DELETE", f"/v3/{kind}/{shop.space if kind == 'spaces' else shop.org}")
     assert shop.job["state"] == "COMPLETE"
-    assert broker.asked() == []
+    assert broker.kinds() == []

@@ -260,7 +260,7 @@ UPDATES = {
     "500": (Answer(500, {"description": "no"}), "Service broker error: no"),
     "201": (
         Answer(201, {"description": "ignored"}),
-        'The service broker returned an invalid response. Status Code: 201 Created, Body: {"description": "ignored"}',
+        'The service broker returned an invalid response. Status Code: 201 Created, Body: {"description":"ignored"}',
     ),
     "200 no json": (Answer(200, "no json"), MALFORMED),
     "410": (Answer(410, {}), "The service broker returned an invalid response. Status Code: 410 Gone, Body: {}"),
@@ -269,7 +269,7 @@ UPDATES = {
         Answer(422, {"error": "ConcurrencyError"}),
         (
             "The service broker rejected the request. Status Code: 422 Unprocessable Entity, "
-            'Body: {"error": "ConcurrencyError"}'
+            'Body: {"error":"ConcurrencyError"}'
         ),
     ),
     "422 async": (Answer(422, {"error": "AsyncRequired"}), ASYNC),

@@ -61,7 +61,7 @@ def test_names_are_free_or_taken(cloud: Cloud, shop: Shop) -> None:
 )
 def test_bodies_that_are_refused(shop: Shop, broker: ScriptedBroker, change: Any, detail: str) -> None:
     assert detail in refusal(shop, "POST", PATH, {**shop.body("new"), **change})
-    assert broker.asked() == []
+    assert broker.kinds() == []
 
 
 def test_places_and_plans_that_cannot_be_used(cloud: Cloud, shop: Shop, broker: ScriptedBroker) -> None:
@@ -244,7 +244,7 @@ def test_user_provided_instances(shop: Shop, broker: ScriptedBroker) -> None:
         f"{kind}.update",
         f"{kind}.delete",
     ]
-    assert broker.asked() == []
+    assert broker.kinds() == []
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,6 @@ def test_a_shared_instance_goes_with_its_shares(cloud: Cloud, shop: Shop, broker
     bound = shop.bind(store, cloud.app("web", other["guid"]))
     shop.do("DELETE", f"{PATH}/{store['guid']}")
     assert shop.job["state"] == "COMPLETE"
-    assert broker.asked()[-2:] == ["DELETE binding", "DELETE instance"]
+    assert broker.kinds()[-2:] == ["DELETE binding", "DELETE instance"]
     assert shop.events(store)[-2:] == ["audit.service_instance.unshare", "audit.service_instance.delete"]
     assert shop.events(bound)[-1] == "audit.service_binding.delete"

@@ -110,13 +110,13 @@ def test_what_the_broker_is_told(cloud: Cloud, shop: Shop, broker: ScriptedBroke
         "parameters": {"size": 3},
     }
     assert shop.client.actor is not None
-    kind, _, identity = asked.headers["X-Broker-Api-Originating-Identity"].partition(" ")
+    kind, _, identity = asked.headers["x-broker-api-originating-identity"].partition(" ")
     assert (kind, msgspec.json.decode(base64.b64decode(identity))) == (
         "cloudfoundry",
         {"user_id": shop.client.actor.guid},
     )
-    assert asked.headers["X-Broker-Api-Version"] == "2.15"
-    assert asked.headers["X-Vcap-Request-Id"]
+    assert asked.headers["x-broker-api-version"] == "2.15"
+    assert asked.headers["x-vcap-request-id"]
     shop.create("plain")
     assert "parameters" not in broker.sent("PUT instance")[1].body
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-__all__ = ["PASSWORD", "USERNAME", "Asked", "Broker", "Says", "catalog", "plan", "scripted", "service"]
+__all__ = ["PASSWORD", "USERNAME", "Asked", "Broker", "Says", "catalog", "plan", "scripted", "service", "serving"]
 
 USERNAME = "broker-user"
 PASSWORD = "broker-secret!"
@@ -182,6 +182,13 @@ class Broker:
 def scripted(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Broker]:
     """A broker in a thread of its own."""
     broker = Broker()
+    with serving(broker, context, host):
+        yield broker
+
+
+@contextmanager
+def serving(broker: Broker, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[None]:
+    """Run this broker in a thread of its own."""
     started = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -205,7 +212,7 @@ def scripted(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> 
     thread.start()
     try:
         assert started.wait(20), "the broker did not start"
-        yield broker
+        yield
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
