@@ -11,6 +11,7 @@ Imports little: the supervisor and the router use it.
 
 import contextlib
 import os
+import re
 import resource
 import ssl
 import sys
@@ -51,6 +52,9 @@ _SYSTEM = (
     "/usr/share/zoneinfo", "/run/systemd/resolve", "/var/lib/ca-certificates",
 )  # fmt: skip
 """What programs read of a machine; of /etc nothing that is not for every user."""
+_OF_THE_DATABASE = (".pgpass", ".pg_service.conf", ".postgresql")
+"""What PostgreSQL's library reads at home."""
+_PATH = re.compile(r"(?:^|=)(/[^\s&,;]+)")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm")  # noqa: S108 - semaphores lie there
 
 
@@ -84,7 +88,8 @@ def confine_controller(settings: Settings) -> None:
     guard()
     kernel.drop_capabilities()
     writable = [settings.data_dir, tempfile.gettempdir(), *_DEVICES, "/proc/self"]
-    _confine([*_SYSTEM, *_interpreter(), *_named(settings)], [str(path) for path in writable])
+    home = [os.path.expanduser(f"~/{name}") for name in _OF_THE_DATABASE]  # noqa: PTH111 - plain strings
+    _confine([*_SYSTEM, *_interpreter(), *_named(settings), *home], [str(path) for path in writable])
 
 
 def confine_router(settings: Settings) -> None:
@@ -150,11 +155,13 @@ def _beside(place: Path, data: Path) -> Iterator[Path]:
 
 
 def _named(settings: Settings) -> Iterator[str]:
-    """Files and directories that settings name, such as certificates. Of a link both ends: one renewed is another file."""
+    """Files and directories that settings name, such as certificates, also within a URL. Of a link both ends: one
+    renewed is another file."""
     for value in _texts(msgspec.to_builtins(settings, enc_hook=str)):
-        if value.startswith("/") and value not in ("/", str(settings.data_dir)) and os.path.exists(value):  # noqa: PTH110 - as above
-            for path in (value, os.path.realpath(value)):
-                yield path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120 - as above
+        for named in _PATH.findall(value):
+            if named not in ("/", str(settings.data_dir)) and os.path.exists(named):  # noqa: PTH110 - plain strings
+                for path in (named, os.path.realpath(named)):
+                    yield path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120 - as above
 
 
 def _texts(value: Any) -> Iterator[str]:
