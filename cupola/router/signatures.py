@@ -9,13 +9,14 @@ Expired   they were, but too long ago
 
 import base64
 import binascii
+import contextlib
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = ["LIFE_SECONDS", "Expired", "Invalid", "forwarded_url", "sign"]
 
@@ -50,7 +51,7 @@ def sign(key: bytes, url: str, seconds: float) -> tuple[bytes, bytes]:
     """Signature and metadata for a request to `url` at `seconds` since 1970."""
     nonce = os.urandom(_NONCE_BYTES)
     contents = _Contents(url, datetime.fromtimestamp(seconds, UTC))
-    signature = AESGCM(key).encrypt(nonce, _encode(contents), None)
+    signature = _cipher(key).encrypt(nonce, _encode(contents), None)
     return base64.urlsafe_b64encode(signature), base64.urlsafe_b64encode(_encode(_Metadata(nonce)))
 
 
@@ -67,10 +68,18 @@ def forwarded_url(keys: Sequence[bytes], signature: bytes, metadata: bytes, seco
     return contents.forwarded_url
 
 
+@lru_cache(maxsize=16)
+def _cipher(key: bytes) -> Any:
+    # Most routers never see a route service, and this library takes megabytes.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
+
+
 def _opened(keys: Sequence[bytes], nonce: bytes, sealed: bytes) -> _Contents:
+    from cryptography.exceptions import InvalidTag  # see _cipher
+
     for key in keys:
-        try:
-            return _contents.decode(AESGCM(key).decrypt(nonce, sealed, None))
-        except (InvalidTag, ValueError):
-            continue
+        with contextlib.suppress(InvalidTag, ValueError):
+            return _contents.decode(_cipher(key).decrypt(nonce, sealed, None))
     raise Invalid("it was not made by this router")
