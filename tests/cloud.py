@@ -172,4 +172,4 @@ def open_cloud(database: Database, directory: Path) -> Iterator[Cloud]:
             yield Cloud(settings, database, http, services)
         finally:
             # Connections belong to the loop on which the requests were made.
-            http._loop().run_until_complete(brokers.close())
+            http.run(brokers.close())

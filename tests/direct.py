@@ -5,7 +5,8 @@ Any thread may ask; each has an event loop of its own. Answers are httpx2's, as 
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -32,9 +33,19 @@ class Direct:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop().run_until_complete(self._end())
+        self.run(self._end())
         for loop in self._loops:
             loop.close()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this on the loop of this thread; in a thread of its own where a coroutine test has a loop running here."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop().run_until_complete(work)
+        else:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(lambda: self._loop().run_until_complete(work)).result()
 
     async def _end(self) -> None:
         """Startup and shutdown, which applications without state of their own take together."""

@@ -276,7 +276,7 @@ async def test_there_is_one_cell_per_data_directory(settings: Settings, droplet:
         try:
             await until(lambda: controller.peer is not None)
             second = start_cell(settings)
-            assert await asyncio.to_thread(second.wait, 30) == 1
+            assert await asyncio.to_thread(second.wait, 30) == 3
             assert cell.poll() is None
         finally:
             await end(cell, signal.SIGTERM)
