@@ -37,6 +37,7 @@ def answers(town: Town) -> dict[str, Any]:
         if operation_key(key) in {key_of(operation) for operation in OPERATIONS}:
             operation = operation_of(key)
             found[key] = town.call("admin", operation, recipe)
+            assert found[key].status_code < 400, f"{key}: {found[key].status_code} {found[key].text[:500]}"
             if recipe.first is not None or recipe.leaves_traces(operation):
                 town.restore()
     return found
