@@ -89,6 +89,8 @@ class Platform(_Section):
     min_cli_version: str = ""
     """Oldest cf CLI that users should have: older ones are told by a warning, and `/v3/info` says so."""
     recommended_cli_version: str = ""
+    reserved_domains_file: str = ""
+    """Public suffix list: domains of which no organization gets one for itself. Empty: none."""
     cors_origins: list[str] = msgspec.field(default_factory=list)
     """Origins whose pages may call the API and the identity server, as `https://*.example.com`."""
     poll_seconds: float = 2.0
@@ -492,6 +494,8 @@ def _require_consistent(settings: Settings) -> None:
         version = getattr(platform, name)
         if version and not re.fullmatch(r"\d{1,9}(\.\d{1,9}){2}", version, re.ASCII):
             raise ConfigError(f"platform.{name} = {version} is not a version such as 8.0.0")
+    if platform.reserved_domains_file and not Path(platform.reserved_domains_file).expanduser().is_file():
+        raise ConfigError(f"platform.reserved_domains_file = {platform.reserved_domains_file} is not a file")
     if platform.system_domain and platform.https_port == platform.http_port:
         raise ConfigError(f"platform.https_port and platform.http_port are both {platform.http_port}: choose two")
 

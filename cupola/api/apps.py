@@ -187,8 +187,8 @@ APPS = Resource(
     ],
     order_by=["created_at", "updated_at", "name", "state"],
     includes=[
-        Include("org", "organizations", their_organizations),
         Include("space", "spaces", their_spaces),
+        Include("org", "organizations", their_organizations),
         Include("space.organization", "organizations", their_organizations),
     ],
 )
@@ -276,7 +276,7 @@ _BASE = APPS.path + "/{guid}"
 
 OPERATIONS: list[Operation] = [
     list_(APPS),
-    show(APPS, includes=["org", "space", "space.organization"], query_status=400),
+    show(APPS, includes=["space", "org", "space.organization"], query_status=400),
     create(APPS, Create, create_app),
     update(APPS, Update, update_app, allow=access.in_space(*access.DEVELOPER)),
     delete(APPS, delete_app, allow=access.in_space(*access.DEVELOPER)),

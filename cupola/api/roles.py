@@ -211,8 +211,8 @@ ROLES = Resource(
     ],
     includes=[
         Include("user", "users", _users),
-        Include("space", "spaces", _spaces),
         Include("organization", "organizations", _organizations),
+        Include("space", "spaces", _spaces),
     ],
     query_status=422,
 )

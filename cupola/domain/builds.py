@@ -71,6 +71,8 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         "created_by_name": actor.name,
         "created_by_email": actor.email or None,
     }
+    if values["disk_mb"] > max(settings.defaults.app_disk_max_mb, staging.disk_mb, disk_mb):
+        raise errors.unprocessable("disk limit exceeded")
     quotas.require_staging(tx, app.space_guid, memory_mb=values["memory_mb"], log_rate=values["log_rate"])
     row = rows.add(tx, builds, values, body.get("metadata"))
     usage.staging_started(tx, row)

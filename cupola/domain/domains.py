@@ -8,7 +8,7 @@ from sqlalchemy import Row, insert, or_, select
 
 from cupola import errors
 from cupola.config import Settings
-from cupola.domain import access, feature_flags, quotas, router_groups
+from cupola.domain import access, feature_flags, public_suffixes, quotas, router_groups
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store import rows
@@ -109,6 +109,8 @@ def _unknown_organization(guid: str) -> CloudError:
 
 
 def _require_public(settings: Settings, name: str) -> None:
+    if public_suffixes.is_reserved(settings.platform.reserved_domains_file, name):
+        raise errors.unprocessable(f'The "{name}" domain is reserved and cannot be used for org-scoped domains.')
     system = settings.platform.system_domain.lower()
     if system and (name == system or name in {f"{host}.{system}" for host in _RESERVED}):
         raise errors.unprocessable(

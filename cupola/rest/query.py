@@ -115,7 +115,9 @@ class Query:
         """(page, per_page) within their limits."""
         page = self._positive("page", 1)
         per_page = _number(self.pairs.get("per_page", "50"))
-        if not 1 <= per_page <= 5000:
+        if per_page < 1:
+            raise self.bad("Per page must be a positive integer")
+        if per_page > 5000:
             raise self.bad("Per page must be between 1 and 5000")
         return page, per_page
 
@@ -223,8 +225,10 @@ def _bracketed(key: str, names: set[str]) -> bool:
 
 
 def _number(text: str) -> int:
-    """A number in plain digits, or 0 for anything else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+    """A number in plain digits, at most 10**20; 0 for anything else."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= 20 else 10**20
 
 
 def parse_selector(text: str) -> list[Requirement]:

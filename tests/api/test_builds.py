@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cupola.domain import builds_outcome
 from cupola.store import rows
 from cupola.store.staging import packages
 from tests.api.conftest import Cloud
@@ -80,3 +81,21 @@ def test_a_build_may_use_what_the_app_may(site: Site) -> None:
     site.cloud.admin.ok("POST", f"/v3/apps/{site.app}/processes/web/actions/scale", more, 202)
     build = site.build()
     assert [build[name] for name in limits] == [3000, 4096]
+
+
+@pytest.mark.parametrize(("command", "state"), [(None, "FAILED"), ("run", "STAGED")])
+def test_something_says_how_the_app_starts(site: Site, command: str | None, state: str) -> None:
+    site.cloud.admin.ok("PATCH", f"/v3/processes/{site.app}", {"command": command})
+    build = site.build()["guid"]
+    staged = {"droplet": "sha256:0", "sha1": "0", "size": 1, "cache": "", "stack_fingerprint": ""}
+    with site.cloud.database.write() as tx:
+        builds_outcome.succeed(tx, site.cloud.settings, build, result={}, **staged)  # type: ignore[arg-type]  # one int
+    shown = site.cloud.admin.ok("GET", f"/v3/builds/{build}")
+    assert (shown["state"], shown["droplet"] is None) == (state, command is None)
+    if command is None:
+        assert shown["error"] == "StagingError - Staging error: Start command not specified"
+
+
+def test_a_build_has_no_more_disk_than_an_app_may_have(site: Site) -> None:
+    body = {"package": {"guid": site.package}, "staging_disk_in_mb": 5000}
+    assert site.cloud.admin.problem("POST", "/v3/builds", body) == (422, 10008, "disk limit exceeded")

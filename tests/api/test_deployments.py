@@ -372,7 +372,8 @@ def test_what_cannot_be_done_meanwhile(site: Site) -> None:
     assert site.cloud.admin.problem("PATCH", web, {"command": "x"})[2] == change
     assign = {"data": {"guid": site.droplet()}}
     refused = site.cloud.admin.problem("PATCH", site.path + "/relationships/current_droplet", assign)
-    assert refused[2].startswith("Unable to assign current droplet while the app has a deployment in progress.")
+    wait = "Wait for the deployment to complete or cancel it."
+    assert refused[2] == f"Unable to assign current droplet while the app has a deployment in progress. {wait}"
     manifest = b"applications: [{name: shop, instances: 7}]"
     answer = site.cloud.admin.request(
         "POST",

@@ -1,5 +1,6 @@
 """Domains over HTTP: shared, private and internal ones, names, sharing, reservations."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -176,6 +177,38 @@ def test_names_do_not_overlap_with_routes(cloud: Cloud) -> None:
         detail = f'The domain name "{name}" cannot be created because "shop.shared.test" is already reserved by a route'
         assert cloud.admin.problem("POST", "/v3/domains", {"name": name}) == (422, 10008, detail)
     private(cloud, cloud.org()["guid"], "store.shared.test")
+
+
+def test_some_names_are_for_no_organization_alone(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org = cloud.org()["guid"]
+    suffixes = tmp_path / "suffixes.dat"
+    suffixes.write_text("// a list\n\nco.test\n*.wide.test\n!mine.wide.test\nb\u00fccher.test and more\n")
+    monkeypatch.setattr(cloud.settings.platform, "reserved_domains_file", str(suffixes))
+    for name in ("co.test", "any.wide.test", "xn--bcher-kva.test"):
+        problem = cloud.admin.problem("POST", "/v3/domains", {"name": name, "relationships": to_org(org)})
+        detail = f'The "{name}" domain is reserved and cannot be used for org-scoped domains.'
+        assert problem == (422, 10008, detail)
+    for name in ("mine.wide.test", "an.any.wide.test", "an.co.test"):
+        private(cloud, org, name)
+    cloud.admin.ok("POST", "/v3/domains", {"name": "co.test"}, 201)
+
+
+def test_system_hosts_are_the_platforms(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud.settings.platform, "system_domain", "sys.test")
+    space = cloud.space()
+    org = space["relationships"]["organization"]["data"]["guid"]
+    for name in ("sys.test", "api.sys.test", "uaa.sys.test"):
+        problem = cloud.admin.problem("POST", "/v3/domains", {"name": name, "relationships": to_org(org)})
+        detail = f'The domain name "{name}" cannot be created because "{name}" is already reserved by the system'
+        assert problem == (422, 10008, detail)
+    domain = cloud.admin.ok("POST", "/v3/domains", {"name": "sys.test"}, 201)["guid"]
+    links = {"space": {"data": {"guid": space["guid"]}}, "domain": {"data": {"guid": domain}}}
+    for host in ("api", "login", "UAA"):
+        problem = cloud.admin.problem("POST", "/v3/routes", {"host": host, "relationships": links})
+        assert problem == (422, 10008, "Route conflicts with a reserved system route.")
+    route(cloud, domain, space["guid"], host="shop")
 
 
 def test_who_makes_which_domains(cloud: Cloud) -> None:

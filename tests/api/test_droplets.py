@@ -5,8 +5,10 @@ import zipfile
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from cupola.store import rows, sealed
+from cupola.store.platform import feature_flags
 from cupola.store.staging import packages
 from tests.api.conftest import Cloud
 from tests.deploying import Site
@@ -39,6 +41,17 @@ def test_a_package_is_for_the_lifecycle_of_its_app(site: Site) -> None:
     problem = site.cloud.admin.problem("POST", "/v3/packages", body)
     assert problem == (422, 10008, "Cannot create Docker package for a buildpack app.")
     assert site.cloud.admin.problem("POST", "/v3/packages", {"type": "zip", **_app(site.app)})[0] == 422
+    # The API does not switch this flag on while no engine runs such apps.
+    with site.cloud.database.write() as tx:
+        flag = {"name": "diego_docker", "enabled": True, "custom_error_message": None, "updated_at": tx.now}
+        tx.run(insert(feature_flags).values(flag))
+    docker = site.cloud.app("docker", site.space, lifecycle={"type": "docker", "data": {}})["guid"]
+    problem = site.cloud.admin.problem("POST", "/v3/packages", {"type": "bits", **_app(docker)})
+    assert problem == (422, 10008, "Cannot create bits package for a Docker app.")
+    made = site.cloud.admin.ok("POST", "/v3/packages", {**body, **_app(docker)}, 201)
+    assert made["state"] == "READY"
+    problem = site.cloud.admin.problem("POST", "/v3/droplets", {**_app(docker), "process_types": {"web": "run"}})
+    assert problem == (422, 10008, "Droplet creation is not available for apps with docker lifecycles.")
 
 
 def test_a_docker_password_is_never_shown(site: Site) -> None:
@@ -126,6 +139,9 @@ def test_who_downloads_a_droplet(site: Site) -> None:
     path = f"/v3/droplets/{droplet}/download"
     assert site.user("space_supporter").problem("GET", path)[:2] == (403, 10003)
     assert site.cloud.user().problem("GET", path)[0] == 404
+    docker = staged_droplet(site.cloud.database, site.app, lifecycle_type="docker", image="registry/image:1")
+    problem = site.user("space_developer").problem("GET", f"/v3/droplets/{docker}/download")
+    assert problem == (422, 10008, "Cannot download droplets with 'docker' lifecycle.")
 
 
 def test_what_a_droplet_hides(site: Site) -> None:

@@ -44,7 +44,9 @@ def test_bits_are_uploaded_once_and_come_back(cloud: Cloud) -> None:
     with zipfile.ZipFile(io.BytesIO(down.content)) as archive:
         assert archive.read("index.html") == b"hello"
     again = upload(cloud, made["guid"], zipped({"x": b""}))
-    assert again.json()["errors"][0]["code"] == 150004
+    assert (again.status_code, again.json()["errors"][0]["code"]) == (400, 150004)
+    once = "Bits may be uploaded only once. Create a new package to upload different bits."
+    assert again.json()["errors"][0]["detail"] == once
 
 
 def test_a_second_upload_needs_only_what_changed(cloud: Cloud) -> None:
@@ -105,7 +107,8 @@ def test_builds_take_ready_packages_one_at_a_time(cloud: Cloud) -> None:
     build = cloud.admin.ok("POST", "/v3/builds", body, 201)
     assert (build["state"], build["droplet"], build["package"]) == ("STAGING", None, {"guid": made})
     assert build["lifecycle"] == {"type": "buildpack", "data": {"buildpacks": [], "stack": "cflinuxfs4"}}
-    assert cloud.admin.problem("POST", "/v3/builds", body)[:2] == (422, 170017)
+    one = "Only one build can be STAGING at a time per application."
+    assert cloud.admin.problem("POST", "/v3/builds", body) == (422, 170017, one)
     listed = cloud.admin.ok("GET", f"/v3/apps/{app}/builds?states=STAGING")["resources"]
     assert [one["guid"] for one in listed] == [build["guid"]]
     missing = cloud.admin.problem("POST", "/v3/builds", {"package": {"guid": "nope"}})

@@ -320,6 +320,18 @@ def test_what_destinations_may_not_be(cloud: Cloud, method: str, destinations: A
     assert cloud.admin.ok("GET", path)["destinations"] == []
 
 
+def test_a_route_has_at_most_a_hundred_destinations(cloud: Cloud) -> None:
+    space = cloud.space()["guid"]
+    apps = [cloud.app(f"a{number}", space)["guid"] for number in range(11)]
+    route = cloud.admin.ok("POST", "/v3/routes", body(space, shared_domain(cloud), host="x"), 201)["guid"]
+    path = f"/v3/routes/{route}/destinations"
+    to_ports = [[{"app": {"guid": app}, "port": 2000 + port} for port in range(10)] for app in apps]
+    cloud.admin.ok("POST", path, {"destinations": [one for each in to_ports[:10] for one in each]})
+    problem = cloud.admin.problem("POST", path, {"destinations": to_ports[10][:1]})
+    assert problem == (422, 10008, "Routes can be mapped to at most 100 destinations.")
+    assert len(cloud.admin.ok("POST", path, {"destinations": to_ports[0][:1]})["destinations"]) == 100
+
+
 def test_destinations_are_replaced_weighted_and_spoken_to(cloud: Cloud) -> None:
     app = cloud.app()
     space = app["relationships"]["space"]["data"]["guid"]
