@@ -15,7 +15,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Policy", "Refused", "is_public", "names"]
+__all__ = ["Policy", "Refused", "is_loopback", "is_public", "names"]
 
 
 class Refused(Exception):
@@ -66,6 +66,19 @@ def names(allow: Sequence[str], host: str, port: int | None) -> bool:
             if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
                 return True
     return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a broker or a setting names it, is the machine itself."""
+    host = host.lower().strip("[]").removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    inner = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (inner or found).is_loopback or found.is_unspecified
 
 
 def is_public(address: str) -> bool:

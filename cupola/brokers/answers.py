@@ -3,6 +3,7 @@
 Each gives the fields of a dataclass in client.py, or raises BrokerError.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,10 @@ __all__ = [
 
 Fields = dict[str, Any]
 _MAX_OPERATION = 10_000
+_MAX_ENDPOINTS = 32
+_MAX_HOST = 255
+_PORTS = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?", re.ASCII)
+"""A port, or a range of them."""
 _STATES = ("succeeded", "failed", "in progress")
 _PREFIX = "expected valid JSON object in body, broker returned "
 
@@ -296,6 +301,7 @@ def _details(answer: Answer, requires: Sequence[str], *, orphan: bool) -> Fields
         "syslog_drain_url": _syslog_drain(body, requires, orphan),
         "route_service_url": _route_service(body, orphan),
         "volume_mounts": _volume_mounts(body, requires, orphan),
+        "endpoints": _endpoints(body),
         "parameters": parameters if isinstance(parameters, dict) else {},
     }
 
@@ -346,6 +352,21 @@ def _volume_mounts(body: Mapping[str, Any], requires: Sequence[str], orphan: boo
     if why is not None:
         raise problems.malformed(why, orphan=orphan)
     return list(mounts)
+
+
+def _endpoints(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is well-formed of `endpoints`. Cloud Foundry looks at none of it, so nothing in it is an error."""
+    given = body.get("endpoints")
+    found = []
+    for one in given if isinstance(given, list) else []:
+        host, ports = (one.get("host"), one.get("ports")) if isinstance(one, dict) else (None, None)
+        if not isinstance(host, str) or not host or len(host) > _MAX_HOST or not isinstance(ports, list):
+            continue
+        good = [port for port in ports if isinstance(port, str) and _PORTS.fullmatch(port)]
+        protocol = one.get("protocol", "tcp")
+        if good and protocol in ("tcp", "udp", "all"):
+            found.append({"host": _plain(host), "ports": good[:_MAX_ENDPOINTS], "protocol": protocol})
+    return found[:_MAX_ENDPOINTS]
 
 
 def _volume_problem(mounts: Any) -> str | None:

@@ -157,6 +157,7 @@ class BindingJobs:
             "credentials": sealed.seal(tx, columns.credentials, details.credentials),
             "syslog_drain_url": sealed.seal(tx, columns.syslog_drain_url, drain),
             "volume_mounts": sealed.seal(tx, columns.volume_mounts, details.volume_mounts or None),
+            "endpoints": details.endpoints or None,
         }
 
     # Unbind.

@@ -131,6 +131,8 @@ class BindingDetails:
     syslog_drain_url: str | None = field(default=None, repr=False)
     route_service_url: str | None = None
     volume_mounts: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    endpoints: list[dict[str, Any]] = field(default_factory=list)
+    """[{host, ports, protocol}] that whoever is bound must reach."""
     parameters: dict[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -15,10 +15,11 @@ from sqlalchemy import Row, select
 
 from cupola import errors
 from cupola.domain import last_operations
+from cupola.outbound import is_loopback
 from cupola.store import sealed
 from cupola.store.database import Tx
 from cupola.store.service_bindings import service_credential_bindings
-from cupola.store.service_brokers import service_offerings, service_plans
+from cupola.store.service_brokers import service_brokers, service_offerings, service_plans
 from cupola.store.service_instances import service_instances
 
 __all__ = ["ROOT", "Services", "of_app", "of_apps", "require_files"]
@@ -39,10 +40,12 @@ _bindings = service_credential_bindings
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one app: entries of VCAP_SERVICES in the order in which they were bound, and volumes to mount."""
+    """The services of one app: entries of VCAP_SERVICES in the order in which they were bound, volumes to mount, endpoints."""
 
     entries: Sequence[Mapping[str, Any]] = ()
     volumes: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    endpoints: Sequence[Mapping[str, Any]] = ()
+    """{host, ports, protocol} that the app may reach because it is bound."""
 
     def vcap_services(self) -> dict[str, list[Mapping[str, Any]]]:
         """By label."""
@@ -148,20 +151,24 @@ def of_apps(tx: Tx, app_guids: Collection[str]) -> dict[str, Services]:
             service_plans.c.name.label("plan_name"),
             service_offerings.c.name.label("offering_name"),
             service_offerings.c.tags.label("offering_tags"),
+            service_brokers.c.anywhere,
+            service_brokers.c.space_guid.label("broker_space_guid"),
         )
         .join(service_instances, service_instances.c.guid == _bindings.c.service_instance_guid)
         .outerjoin(service_plans, service_plans.c.guid == service_instances.c.service_plan_guid)
         .outerjoin(service_offerings, service_offerings.c.guid == service_plans.c.service_offering_guid)
+        .outerjoin(service_brokers, service_brokers.c.guid == service_offerings.c.service_broker_guid)
         .where(_bindings.c.app_guid.in_(list(app_guids)), last_operations.is_active(_bindings))
         .order_by(_bindings.c.created_at, _bindings.c.id)
     )
     newest = {(row.app_guid, row.service_instance_guid): row for row in tx.all(statement)}
-    found: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
+    found: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]] = {}
     for row in sorted(newest.values(), key=lambda one: int(one.id)):
-        entries, volumes = found.setdefault(row.app_guid, ([], []))
+        entries, volumes, endpoints = found.setdefault(row.app_guid, ([], [], []))
         mounts: list[dict[str, Any]] = sealed.opened(tx, _bindings.c.volume_mounts, row.volume_mounts, [])
         entries.append(_entry(tx, row, mounts))
         volumes.extend(mounts)
+        endpoints.extend(_endpoints(row))
     return {guid: Services(*one) for guid, one in found.items()}
 
 
@@ -183,6 +190,12 @@ def _entry(tx: Tx, row: Row[Any], mounts: Sequence[Mapping[str, Any]]) -> dict[s
         "syslog_drain_url": sealed.opened(tx, _bindings.c.syslog_drain_url, row.syslog_drain_url),
         "volume_mounts": [{name: mount[name] for name in _SHOWN if name in mount} for mount in mounts],
     }
+
+
+def _endpoints(row: Row[Any]) -> list[dict[str, Any]]:
+    """What a binding opens. Only brokers of the whole platform, whose address an admin gave, open ways into this machine."""
+    trusted = row.anywhere and row.broker_space_guid is None
+    return [one for one in row.endpoints or [] if trusted or not is_loopback(one["host"])]
 
 
 def require_files(tx: Tx, app: Row[Any]) -> None:

@@ -15,6 +15,7 @@ from cupola.runtime.messages import (
     DesiredDelta,
     DesiredProcess,
     DesiredTask,
+    Endpoint,
     HealthCheck,
     Sidecar,
     StagingInput,
@@ -164,6 +165,7 @@ def _process(
         env=environments.for_process(group, own, application, memory, services.variables(app)),
         files=services.files(app),
         volumes=_volumes(services),
+        endpoints=_endpoints(services),
         ports=[8080],
         health_check=_check(process, "health_check", settings.defaults.health_check_timeout_seconds),
         readiness=_check(process, "readiness"),
@@ -181,6 +183,10 @@ def _volumes(services: service_environment.Services) -> list[Volume]:
         Volume(id=one["device"]["volume_id"], place=one["container_dir"], read_only=one["mode"] == "r")
         for one in services.volumes
     ]
+
+
+def _endpoints(services: service_environment.Services) -> list[Endpoint]:
+    return [Endpoint(**one) for one in services.endpoints]
 
 
 def _check(process: Row[Any], prefix: str, timeout: int | None = None) -> HealthCheck:
@@ -291,6 +297,7 @@ def _staging(
         log_rate=build.log_rate,
         env=env,
         files=services.files(app),
+        endpoints=_endpoints(services),
         log_source="STG",
         tags=environments.log_tags(app, space, organization),
         timeout=settings.staging.timeout_seconds,
@@ -335,6 +342,7 @@ def _task(
         env={**env, "LANG": "en_US.UTF-8"},
         files=services.files(app),
         volumes=_volumes(services),
+        endpoints=_endpoints(services),
         user=task.user or "vcap",
         log_source=f"APP/TASK/{task.name}",
         tags=environments.log_tags(app, space, organization),

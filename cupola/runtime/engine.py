@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from cupola.runtime.messages import DesiredTask, Port, StagingResult, Volume
+from cupola.runtime.messages import DesiredTask, Endpoint, Port, StagingResult, Volume
 
 __all__ = [
     "Address",
@@ -115,6 +115,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     """Path below /etc/cf-service-bindings to content."""
     volumes: list[Volume] = []
+    endpoints: list[Endpoint] = []
+    """Of bound services; those on the loopback of the machine are opened to it."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

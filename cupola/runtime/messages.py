@@ -19,6 +19,7 @@ __all__ = [
     "DesiredDelta",
     "DesiredProcess",
     "DesiredTask",
+    "Endpoint",
     "Event",
     "HealthCheck",
     "Instance",
@@ -61,6 +62,14 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bound service is reached at. `ports` are numbers or ranges, as `5432` and `9000-9010`."""
+
+    host: str
+    ports: list[str]
+    protocol: str = "tcp"
+
+
 class DesiredProcess(msgspec.Struct, frozen=True, kw_only=True):
     """A desired LRP: what should run, `instances` times, until it is taken away."""
 
@@ -93,6 +102,8 @@ class DesiredProcess(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     """Path below /etc/cf-service-bindings to content; they hold credentials."""
     volumes: list[Volume] = []
+    endpoints: list[Endpoint] = []
+    """Of services that the app is bound to: on the loopback of the cell, they are opened to its instances."""
     stack_fingerprint: str = ""
 
 
@@ -131,6 +142,7 @@ class DesiredTask(msgspec.Struct, frozen=True, kw_only=True):
     egress: list[dict[str, object]] = []
     files: dict[str, str] = {}
     volumes: list[Volume] = []
+    endpoints: list[Endpoint] = []
 
 
 class Desired(msgspec.Struct, frozen=True):

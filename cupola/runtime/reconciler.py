@@ -523,4 +523,5 @@ def _container(process: DesiredProcess, index: int) -> Container:
         created=clock.micros(),
         files=process.files,
         volumes=process.volumes,
+        endpoints=process.endpoints,
     )

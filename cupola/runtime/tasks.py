@@ -198,4 +198,5 @@ def _container(task: DesiredTask) -> Container:
         task=task if task.kind == "staging" else None,
         files=task.files,
         volumes=task.volumes,
+        endpoints=task.endpoints,
     )

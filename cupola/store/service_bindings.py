@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Index, String, Table, Text
 
-from cupola.store.schema import guid_ref, metadata, metadata_columns, resource_columns
+from cupola.store.schema import Json, guid_ref, metadata, metadata_columns, resource_columns
 from cupola.store.service_instances import operation_columns
 
 __all__ = ["service_credential_bindings", "service_route_bindings"]
@@ -18,12 +18,14 @@ service_credential_bindings = Table(
     Column("credentials", Text),
     Column("syslog_drain_url", Text),
     Column("volume_mounts", Text),
+    Column("endpoints", Json),
     *operation_columns(),
     *metadata_columns(),
     Index("ix_service_credential_bindings_instance", "service_instance_guid", "type", "app_guid"),
     Index("ix_service_credential_bindings_operation", "operation_state", "operation_updated_at"),
 )
-"""`type` app or key. Credentials, drain and mounts are sealed JSON: only those who may read secrets see them."""
+"""`type` app or key. Credentials, drain and mounts are sealed JSON: only those who may read secrets see them. `endpoints`:
+[{host, ports, protocol}] that the broker says the app must reach; null for none."""
 
 service_route_bindings = Table(
     "service_route_bindings",

@@ -15,6 +15,7 @@ from cupola.runtime.local import probe
 from cupola.runtime.local.egress import is_refused
 from cupola.runtime.local.engine import LocalEngine
 from cupola.runtime.local.resolver import Resolver, answer_locally
+from cupola.runtime.messages import Endpoint
 from tests.ports import free_port
 from tests.runtime.conftest import Recorder, until
 from tests.runtime.test_local_engine import container, opened, run_to_end
@@ -92,6 +93,56 @@ async def test_the_hosts_own_services_are_out_of_reach(
     assert "Connection refused" in recorder.text()
     assert "Connection reset" in recorder.text()
     assert "got " not in recorder.text()
+
+
+async def test_what_bindings_open_is_reached_by_exactly_this_app(
+    settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    async with (
+        echo("127.0.0.1") as port,
+        echo("127.0.0.1") as other,
+        opened(settings, choice, launcher, recorder) as cell,
+    ):
+        endpoints = [Endpoint(host="localhost", ports=[str(port)]), Endpoint(host="db.example.com", ports=[str(other)])]
+        bound = container(droplet, client("127.0.0.1", port, 300_000), endpoints=endpoints)
+        await run_to_end(cell, recorder, bound)
+        assert "got 300005 from 127.0.0.1" in recorder.text()
+        if not choice.own_network:
+            return
+        recorder.lines.clear()
+        await run_to_end(cell, recorder, container(droplet, client("127.0.0.1", other), endpoints=endpoints))
+        await run_to_end(cell, recorder, container(droplet, client("127.0.0.1", port)))
+    assert recorder.text().count("Connection refused") == 2
+    assert "got " not in recorder.text()
+
+
+async def test_a_task_is_bound_too_and_a_next_cell_goes_on_serving(
+    settings: Settings, own: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    async with echo("127.0.0.1") as port:
+        command = f"sleep 1; {client('127.0.0.1', port)}; sleep 1000"
+        endpoints = [Endpoint(host="127.0.0.1", ports=[str(port)])]
+        one = container(droplet, command, kind="task", ports=[], endpoints=endpoints)
+        first = LocalEngine(settings, own, launcher=launcher)
+        await first.open(recorder)
+        await first.create(one, lambda _: None)
+        await first.close()
+        async with opened(settings, own, launcher, recorder):
+            await until(lambda: "got 7 from" in recorder.text())
+
+
+async def test_ranges_end_somewhere_and_an_apps_own_port_stays_its_own(
+    settings: Settings, own: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    said: list[str] = []
+    first = free_port()
+    async with echo("127.0.0.1", first), opened(settings, own, launcher, recorder) as engine:
+        endpoints = [Endpoint(host="127.0.0.1", ports=["8080", f"{first}-{first + 100}"])]
+        one = container(droplet, f"{client('127.0.0.1', first)}; exec python3 server.py", endpoints=endpoints)
+        await engine.create(one, said.append)
+        await until(lambda: "listening" in recorder.text())
+    assert "got 7 from 127.0.0.1" in recorder.text()
+    assert f"from 127.0.0.1:{first + 16} on they are not opened" in said[-1]
 
 
 async def test_the_platforms_port_is_where_it_is_outside(

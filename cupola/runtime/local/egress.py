@@ -121,7 +121,7 @@ def _fetch(directory: str) -> dict[str, socket.socket]:
             channel.settimeout(5)
             channel.connect(f"/proc/self/fd/{handle}/{INGRESS}")
             channel.sendall(struct.pack(">H", 0))
-            answer, descriptors, _flags, _address = socket.recv_fds(channel, 4096, 32)
+            answer, descriptors, _flags, _address = socket.recv_fds(channel, 4096, 128)
     finally:
         os.close(handle)
     names = answer[1:].decode().split(",")

@@ -174,6 +174,8 @@ class LocalEngine:
         lower = await self._unpack(container, progress)
         if warning := mismatch(container.made_on):
             progress(warning)
+        if self._egress is not None and (warning := launch.not_opened(container)):
+            progress(warning)
         layout: Literal["overlay", "copy"] = "overlay" if lower is not None and self._overlay else "copy"
         address = launch.address(container, claimed[0], directory if self._egress is not None else None)
         entry = Record(

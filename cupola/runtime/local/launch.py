@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cupola
-from cupola import clock
+from cupola import clock, outbound
 from cupola.config import Settings
 from cupola.runtime.engine import Address, Container, Program, StagingPlan
 from cupola.runtime.local import bindings, droplets, identity, network, stack
@@ -15,7 +15,7 @@ from cupola.runtime.local.record import Record
 from cupola.runtime.local.trust import PLACE, Trust
 from cupola.runtime.messages import Port
 
-__all__ = ["VCAP", "Launcher", "address"]
+__all__ = ["MAX_OPENED", "VCAP", "Launcher", "address", "not_opened"]
 
 VCAP = 2000
 _CREDENTIALS = "credentials"
@@ -23,6 +23,8 @@ _CREDENTIALS = "credentials"
 _USERS = 1_000_000_000
 """First user id of instances; each has the 10 000 from here plus its slot times 10 000."""
 _HOST = "127.0.0.1"
+MAX_OPENED = 16
+"""Ports of the machine's loopback that bound services may open to an instance."""
 _MIB = 1024 * 1024
 
 
@@ -226,6 +228,7 @@ class Launcher:
         forwards = {platform.https_port, platform.http_port} - {0} if platform.system_domain else {platform.port}
         if plan is not None:
             forwards |= _loopback_ports(plan.loopback)
+        forwards |= set(_opened(entry.container)[:MAX_OPENED])
         account = self._settings.account
         return {
             "address": network.internal_address(entry.slot),
@@ -337,6 +340,29 @@ def _instance_variables(entry: Record) -> dict[str, str]:
             "VCAP_APP_HOST": "0.0.0.0",  # noqa: S104 - the documented value
         }
     return variables
+
+
+def _opened(container: Container) -> list[int]:
+    """Ports of this machine's loopback that the services of a container are at; its own ports are its own."""
+    found: set[int] = set()
+    for endpoint in container.endpoints:
+        if outbound.is_loopback(endpoint.host) and endpoint.protocol in ("tcp", "all"):
+            for ports in endpoint.ports:
+                first, _, last = ports.partition("-")
+                end = min(int(last or first), 65535)
+                found |= set(range(int(first), end + 1)[: MAX_OPENED + 1])
+    return sorted(found - {0, *container.ports})
+
+
+def not_opened(container: Container) -> str:
+    """What is said when not every endpoint can be opened to a container, or an empty string."""
+    over = _opened(container)[MAX_OPENED:]
+    if not over:
+        return ""
+    return (
+        f"the services of the app are at more than {MAX_OPENED} ports of this machine: "
+        f"from 127.0.0.1:{over[0]} on they are not opened. Unbind services that the app does not use"
+    )
 
 
 def _loopback_ports(allowed: list[str]) -> set[int]:

@@ -1349,6 +1349,7 @@ def upgrade() -> None:
         sa.Column("credentials", sa.Text(), nullable=True),
         sa.Column("syslog_drain_url", sa.Text(), nullable=True),
         sa.Column("volume_mounts", sa.Text(), nullable=True),
+        sa.Column("endpoints", sa.Text(), nullable=True),
         sa.Column("operation_type", sa.String(length=8), nullable=True),
         sa.Column("operation_state", sa.String(length=16), nullable=True),
         sa.Column("operation_description", sa.Text(), nullable=True),
