@@ -61,7 +61,8 @@ def test_who_may_not_see_gets_404_and_who_may_not_write_403(cloud: Cloud) -> Non
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("per_page=0", "Per page must be between 1 and 5000"),
+        ("per_page=0", "Per page must be a positive integer"),
+        ("per_page=5001", "Per page must be between 1 and 5000"),
         ("page=x", "Page must be a positive integer"),
         ("order_by=size", "Order by can only be: 'created_at', 'updated_at', 'name'"),
         ("label_selector=", "Missing label_selector value"),
