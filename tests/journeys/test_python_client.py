@@ -68,6 +68,18 @@ def post(client: CloudFoundryClient, path: str, body: Any = None) -> Any:
     return client.post(url(client, path), json=body).json()
 
 
+def drained(platform: Platform, version: str) -> None:
+    """Those that a deployment replaced are stopped after it has ended, and may answer until then; never without a 200."""
+
+    def seen() -> set[str]:
+        answers = [platform.app("by-python") for _ in range(6)]
+        assert {one.status for one in answers} == {200}
+        return {one.json()["version"] for one in answers}
+
+    eventually(lambda: seen() == {version}, 15, f"only {version} answers")
+    assert seen() == {version}
+
+
 def test_an_app_lives_and_dies(client: CloudFoundryClient, space: str, platform: Platform, tmp_path: Path) -> None:
     app = post(client, "/v3/apps", {"name": "by-python", "relationships": {"space": {"data": {"guid": space}}}})
     domain = next(one for one in client.v3.domains.list() if one["name"] == "apps.localhost")
@@ -103,7 +115,7 @@ def test_an_app_lives_and_dies(client: CloudFoundryClient, space: str, platform:
         {"droplet": {"guid": second}, "relationships": {"app": {"data": {"guid": app["guid"]}}}},
     )  # fmt: skip
     eventually(lambda: get(client, f"/v3/deployments/{deployment['guid']}")["status"]["value"] == "FINALIZED", 60)
-    assert {platform.app("by-python").json()["version"] for _ in range(6)} == {"two"}
+    drained(platform, "two")
 
     revisions = list(client.v3.apps.list_revisions(app["guid"]))
     assert [one["version"] for one in revisions][:1] == [1]
@@ -112,7 +124,7 @@ def test_an_app_lives_and_dies(client: CloudFoundryClient, space: str, platform:
         {"revision": {"guid": revisions[0]["guid"]}, "relationships": {"app": {"data": {"guid": app["guid"]}}}},
     )  # fmt: skip
     eventually(lambda: get(client, f"/v3/deployments/{back['guid']}")["status"]["value"] == "FINALIZED", 60)
-    assert platform.app("by-python").json()["version"] == "one"
+    drained(platform, "one")
 
     read = client.get(f"{platform.url}/api/v1/read/{app['guid']}", params={"envelope_types": "LOG", "limit": 1000})
     assert read.json()["envelopes"]["batch"]

@@ -1,7 +1,9 @@
 """Services with the official CLI: a broker's, and those that users describe; bound to apps, routes and logs."""
 
 import json
+import os
 import re
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cupola.processes import running
 from tests.brokers.scripted import PASSWORD, USERNAME, Broker, Says, catalog, plan, scripted, service
 from tests.journeys.cf import Cf
 from tests.journeys.platform import Platform, eventually
@@ -115,6 +118,47 @@ def test_a_brokers_services_live_and_die(cf: Cf, platform: Platform, broker: Bro
     assert re.search(r"facts\s+store\s+small\s+delete failed", cf("services"))
     cf("purge-service-instance", "-f", "facts")
     assert "facts" not in cf("services")
+
+
+def kill(platform: Platform, process: str) -> None:
+    run, pid = platform.data_dir / "run", platform.pid(process)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: (found := running.read(run, process)) and found.pid != pid, 30, f"{process} is started again")
+    eventually(lambda: platform.get("localhost", "/v3").status == 200, 30, "the API answers")
+
+
+def test_no_kill_makes_a_service_twice(cf: Cf, platform: Platform, broker: Broker) -> None:
+    """Killed while the broker works, and while it is just asked."""
+    polls, instances = "/v2/service_instances/*/last_operation", "/v2/service_instances/*"
+    broker.on("PUT", instances, Says(202, {"operation": "p"}))
+    broker.on("GET", polls, Says(200, {"state": "in progress"}))
+    cf("create-service", "store", "small", "slow")
+    broker.wait("GET", polls)
+    kill(platform, "controller")
+    before = len(broker.asked("GET", polls))
+    broker.on("GET", polls, Says(200, {"state": "succeeded"}))
+    broker.wait("GET", polls, before + 1, 60)
+    eventually(lambda: re.search(r"slow\s+store\s+small\s+create succeeded", cf.run("services").stdout), 30)
+    assert len(broker.asked("PUT", instances)) == 1
+
+    answer = threading.Event()
+    broker.on("PUT", instances, Says(201, until=answer))
+    # The command waits for the broker's answer, and has no patience with a platform that is away.
+    asking = threading.Thread(target=cf.run, args=("create-service", "store", "small", "lost"))
+    asking.start()
+    try:
+        broker.wait("PUT", instances, 2)
+        kill(platform, "controller")
+    finally:
+        answer.set()
+        asking.join()
+    # What the broker may have made is removed there.
+    (orphan,) = broker.wait("DELETE", instances, 1, 30)
+    assert orphan.path == broker.asked("PUT", instances)[1].path
+    assert re.search(r"lost\s+store\s+small\s+create failed", cf("services"))
+    assert len(broker.asked("PUT", instances)) == 2
+    for name in ("slow", "lost"):
+        cf("delete-service", "-f", name, "--wait")
 
 
 def test_services_in_files_and_volumes(cf: Cf, platform: Platform, broker: Broker, app: str) -> None:
