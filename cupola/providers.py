@@ -111,7 +111,8 @@ class Uaa(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     client_id: str = "cloud_controller_username_lookup"
     client_secret_file: str = ""
     client_secret_env: str = ""
-    """A client there with `scim.userids` (and `scim.create`, to make users known by name)."""
+    """A client there with `scim.userids` (and `scim.create`, to make users known by name; `clients.admin`, to make the
+    clients of service dashboards)."""
     ca_file: str = ""
     skip_tls_verification: bool = False
     timeout_seconds: float = 5.0

@@ -10,6 +10,7 @@ from cupola import errors
 from cupola.api import outside
 from cupola.api.service_offerings import SERVICE_OFFERINGS, of_brokers
 from cupola.api.service_plans import SERVICE_PLANS
+from cupola.brokers import dashboards
 from cupola.brokers.client import BrokerClient
 from cupola.brokers.definitions import Definitions, Offer
 from cupola.brokers.osmapi import DefinitionSchema
@@ -161,7 +162,8 @@ class SchemasPage(_Pages):
 
 
 def _definitions(call: StreamCall, client: BrokerClient) -> Definitions:
-    return Definitions(call, client, call.services.settings, outside.actor(call), outside.caller(call))
+    registry: dashboards.Registry | None = call.services.extra.get("directory")
+    return Definitions(call, client, call.services.settings, outside.actor(call), outside.caller(call), registry)
 
 
 def _client(call: StreamCall) -> BrokerClient:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, select
 
 from cupola import errors
-from cupola.brokers import synchronize
+from cupola.brokers import dashboards, synchronize
 from cupola.brokers.client import BrokerClient, CatalogIds
 from cupola.brokers.osmapi import DefinitionSchema, OsmapiClient
 from cupola.brokers.outcomes import Door
@@ -73,8 +73,17 @@ class Offer:
 class Definitions:
     """What one caller does with definitions; `door` leads to the database between the calls."""
 
-    def __init__(self, door: Door, client: BrokerClient, settings: Settings, actor: Actor, caller: Caller) -> None:
+    def __init__(
+        self,
+        door: Door,
+        client: BrokerClient,
+        settings: Settings,
+        actor: Actor,
+        caller: Caller,
+        registry: dashboards.Registry | None,
+    ) -> None:
         self._door = door
+        self._registry = registry
         self._client = client
         self._osmapi = OsmapiClient(client.transport)
         self._settings = settings
@@ -232,6 +241,8 @@ class Definitions:
             catalog: Catalog = await synchronize.fetch(self._client, offer.broker, self._caller)
         except BrokerError as error:
             raise _sync_failed(error.text) from error
+        scopes = self._settings.brokers.dashboard_scopes
+        await dashboards.publish(self._registry, self._door.read, scopes, offer.broker.guid, catalog)
         hashes = await self._door.read(lambda tx: dashboard_clients.hashes_of(tx, catalog))
         secrets = await asyncio.to_thread(dashboard_clients.prepare, self._settings, catalog, hashes)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from cupola.brokers import dashboards
 from cupola.brokers.client import BrokerClient
 from cupola.brokers.parties import Broker, Caller
 from cupola.brokers.problems import BrokerError, reason
@@ -80,7 +81,7 @@ def _changed(tx: Tx, row: Row[Any], changes: Mapping[str, Any]) -> Broker:
     return found
 
 
-def handlers(settings: Settings, client: BrokerClient) -> dict[str, Outside]:
+def handlers(settings: Settings, client: BrokerClient, registries: dashboards.Registries) -> dict[str, Outside]:
     """Job operation to handler."""
 
     async def synchronize(job: OutsideJob) -> Outcome:
@@ -90,6 +91,7 @@ def handlers(settings: Settings, client: BrokerClient) -> dict[str, Outside]:
         if changes and set(changes) <= {"name"}:
             return Done(lambda tx: _renamed(tx, guid, changes))
         catalog = await fetch(client, broker, Caller.of_job(job))
+        await dashboards.publish(registries(), job.read, settings.brokers.dashboard_scopes, guid, catalog)
         hashes = await job.read(lambda tx: dashboard_clients.hashes_of(tx, catalog))
         secrets: Secrets = await job.in_thread(lambda: dashboard_clients.prepare(settings, catalog, hashes))
         warnings: list[str] = []

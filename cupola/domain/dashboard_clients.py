@@ -1,10 +1,11 @@
 """Clients of the identity server for dashboards of services: made, changed and removed with a broker's catalog.
 
 A client id belongs to the broker that claimed it first; one that somebody else made is never touched. Secrets are
-hashed (argon2id) before the transaction that stores them: `prepare`, then `apply`.
+hashed (argon2id) before the transaction that stores them: `prepare`, then `apply`. With `identity.mode = external` the
+clients are at that server (cupola/brokers/dashboards.py), and only the claims are kept here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,12 +17,27 @@ from sqlalchemy import delete, insert, select, update
 from cupola.config import Settings
 from cupola.domain import audit
 from cupola.domain.service_catalog import Catalog, CatalogService, Report
-from cupola.roles import Actor
-from cupola.store import identity
+from cupola.roles import Actor, system_actor
+from cupola.store import identity, jobs
 from cupola.store.database import Tx
 from cupola.store.service_brokers import service_dashboard_clients
 
-__all__ = ["Secrets", "apply", "hashes_of", "prepare", "remove_all_of", "require_available"]
+__all__ = [
+    "REMOVAL",
+    "Secrets",
+    "apply",
+    "claimed",
+    "described",
+    "hashes_of",
+    "is_claimed",
+    "prepare",
+    "remove_all_of",
+    "require_available",
+    "taken",
+]
+
+REMOVAL = "service_dashboard_client.delete"
+"""The job that removes a client at an identity server of others."""
 
 _claims = service_dashboard_clients.c
 _clients = identity.oauth_clients
@@ -29,6 +45,7 @@ _MAX_LENGTH = 255
 _YEAR = 366 * 86_400
 """Seconds for which it is remembered that a client's tokens are no longer good: longer than any of them lives."""
 _FORBIDDEN = frozenset("/\\\0:")
+_TAKEN = "Service dashboard client id must be unique"
 
 
 @dataclass(frozen=True)
@@ -51,8 +68,48 @@ def hashes_of(tx: Tx, catalog: Catalog) -> dict[str, list[str]]:
     return {row.client_id: row.secret_hashes for row in tx.all(found)}
 
 
+def claimed(tx: Tx, broker_guid: str) -> list[str]:
+    """Client ids of a broker."""
+    return tx.scalars(select(_claims.client_id).where(_claims.service_broker_guid == broker_guid))
+
+
+def is_claimed(tx: Tx, client_id: str) -> bool:
+    """Whether some broker has this client."""
+    return tx.scalar(select(_claims.client_id).where(_claims.client_id == client_id)) is not None
+
+
+def described(catalog: Catalog, scopes: Collection[str], broker_guid: str) -> list[dict[str, Any]]:
+    """The clients of a catalog, as UAA's API takes them; by the name one knows whose it is."""
+    found = []
+    for client_id, service in _wanted(catalog).items():
+        assert service.dashboard_client is not None
+        found.append(
+            {
+                "client_id": client_id,
+                "client_secret": service.dashboard_client["secret"],
+                "name": f"Dashboard of {service.name} (service broker {broker_guid})",
+                "scope": sorted(scopes),
+                "authorities": ["uaa.resource"],
+                "authorized_grant_types": ["authorization_code"],
+                "redirect_uri": [service.dashboard_client["redirect_uri"]],
+            }
+        )
+    return found
+
+
+def taken(catalog: Catalog, client_ids: Collection[str]) -> Report:
+    """The report on clients that somebody else has at an identity server of others."""
+    report = Report()
+    for client_id, service in _wanted(catalog).items():
+        if client_id in client_ids:
+            report.parts.append(Report(f"Service {service.name}", [_TAKEN]))
+    return report
+
+
 def prepare(settings: Settings, catalog: Catalog, stored: Mapping[str, Sequence[str]]) -> Secrets:
-    """Hash the secrets of a catalog; slow, so not in a transaction."""
+    """Hash the secrets of a catalog; slow, so not in a transaction. None are kept with `identity.mode = external`."""
+    if _is_elsewhere(settings):
+        return Secrets({}, frozenset())
     hasher = argon2.PasswordHasher(
         time_cost=2, memory_cost=settings.identity.shared_secret_argon2_memory_kib, parallelism=1
     )
@@ -65,6 +122,10 @@ def prepare(settings: Settings, catalog: Catalog, stored: Mapping[str, Sequence[
         if same is not None:
             kept.add(client_id)
     return Secrets(hashes, frozenset(kept))
+
+
+def _is_elsewhere(settings: Settings) -> bool:
+    return settings.identity.mode == "external"
 
 
 def _verified(hasher: argon2.PasswordHasher, kept: str, secret: str) -> bool:
@@ -86,7 +147,7 @@ def require_available(tx: Tx, broker_guid: str, catalog: Catalog, report: Report
     for client_id, service in wanted.items():
         complaints = list(_problems(service))
         if client_id in foreign:
-            complaints.append("Service dashboard client id must be unique")
+            complaints.append(_TAKEN)
         if complaints:
             report.parts.append(Report(f"Service {service.name}", complaints))
 
@@ -120,6 +181,10 @@ def apply(tx: Tx, settings: Settings, actor: Actor, broker_guid: str, catalog: C
     own = set(tx.scalars(select(_claims.client_id).where(_claims.service_broker_guid == broker_guid)))
     for client_id in sorted(own - set(wanted)):
         _remove(tx, actor, client_id)
+    if _is_elsewhere(settings):
+        for client_id, service in wanted.items():
+            _claim(tx, actor, broker_guid, service, client_id)
+        return
     for client_id, service in wanted.items():
         assert service.dashboard_client is not None
         values = {
@@ -132,25 +197,22 @@ def apply(tx: Tx, settings: Settings, actor: Actor, broker_guid: str, catalog: C
         }
         if client_id in own and identity.client_exists(tx, client_id):
             tx.run(update(_clients).where(_clients.c.client_id == client_id).values(values))
-            tx.run(
-                update(service_dashboard_clients)
-                .where(_claims.client_id == client_id)
-                .values(offering_catalog_id=service.id)
-            )
             if client_id not in secrets.kept:
                 _end_sessions(tx, client_id)
         else:
-            _add(tx, actor, broker_guid, service, client_id, values)
+            generation = identity.first_generation(tx, client_id)
+            tx.run(insert(_clients).values(**values, client_id=client_id, generation=generation, created_at=tx.now))
+        _claim(tx, actor, broker_guid, service, client_id)
 
 
-def _add(
-    tx: Tx, actor: Actor, broker_guid: str, service: CatalogService, client_id: str, values: Mapping[str, Any]
-) -> None:
-    generation = identity.first_generation(tx, client_id)
-    tx.run(insert(_clients).values(**values, client_id=client_id, generation=generation, created_at=tx.now))
-    tx.run(delete(service_dashboard_clients).where(_claims.client_id == client_id))
-    claim = {"client_id": client_id, "service_broker_guid": broker_guid, "offering_catalog_id": service.id}
-    tx.run(insert(service_dashboard_clients).values(claim))
+def _claim(tx: Tx, actor: Actor, broker_guid: str, service: CatalogService, client_id: str) -> None:
+    """Note that the client is this broker's, who has it perhaps already."""
+    of_client = _claims.client_id == client_id
+    claim = update(service_dashboard_clients).where(of_client, _claims.service_broker_guid == broker_guid)
+    if tx.run(claim.values(offering_catalog_id=service.id)).rowcount:
+        return
+    new = {"client_id": client_id, "service_broker_guid": broker_guid, "offering_catalog_id": service.id}
+    tx.run(insert(service_dashboard_clients).values(new))
     assert service.dashboard_client is not None
     data = {"secret": "[REDACTED]", "redirect_uri": service.dashboard_client["redirect_uri"]}
     audit.record(
@@ -159,6 +221,10 @@ def _add(
 
 
 def _remove(tx: Tx, actor: Actor, client_id: str) -> None:
+    if not identity.client_exists(tx, client_id):
+        # It is at an identity server of others.
+        once = f"{REMOVAL} {client_id}"
+        jobs.enqueue(tx, REMOVAL, {"client_id": client_id}, actor=system_actor(), lane="broker", dedup=once)
     _end_sessions(tx, client_id)
     tx.run(delete(identity.approvals).where(identity.approvals.c.client_id == client_id))
     tx.run(delete(_clients).where(_clients.c.client_id == client_id))

@@ -86,7 +86,7 @@ class Controller:
         self.routers = RouterFeed(self.database, settings, self.ring.take)
         self.brokers = BrokerClient(settings)
         self.certificates = Keeper(settings, self._shared_domains)
-        self.runner = Runner(self.database, handlers(settings, self.brokers), settings.jobs, self.bells)
+        self.runner = Runner(self.database, handlers(settings, self.brokers, self._registry), settings.jobs, self.bells)
 
     def prepare(self) -> None:
         """Bring the database to this version's schema and make the defaults of a first start. Blocking."""
@@ -100,6 +100,9 @@ class Controller:
             self.identity.ensure(tx)
         ensure_buildpacks(self.database, self.blobs)
         self.certificates.ensure()
+
+    def _registry(self) -> ExternalIdentity | None:
+        return self.identity if isinstance(self.identity, ExternalIdentity) else None
 
     def _shared_domains(self) -> list[str]:
         with self.database.read() as tx:
@@ -119,7 +122,7 @@ class Controller:
             extra={
                 "paths": frozenset(operation.path for operation in OPERATIONS),
                 "brokers": self.brokers,
-                "directory": self.identity if isinstance(self.identity, ExternalIdentity) else None,
+                "directory": self._registry(),
             },
         )
 

@@ -5,7 +5,16 @@ from typing import Any
 
 from sqlalchemy import Row, Table
 
-from cupola.brokers import backup_jobs, binding_jobs, cascades, instance_jobs, manifest_jobs, orphan_jobs, synchronize
+from cupola.brokers import (
+    backup_jobs,
+    binding_jobs,
+    cascades,
+    dashboards,
+    instance_jobs,
+    manifest_jobs,
+    orphan_jobs,
+    synchronize,
+)
 from cupola.brokers.client import BrokerClient
 from cupola.config import Settings
 from cupola.domain import (
@@ -54,8 +63,13 @@ def _clear_all_caches(tx: Tx, job: Job) -> None:
     deletion.clear_buildpack_caches(tx, None)
 
 
-def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[str, Handler]:
-    """Job operation to handler. `brokers` calls service brokers; whoever runs jobs closes it in the end."""
+def handlers(
+    settings: Settings,
+    brokers: BrokerClient | None = None,
+    registries: dashboards.Registries = dashboards.no_registry,
+) -> dict[str, Handler]:
+    """Job operation to handler. `brokers` calls service brokers; whoever runs jobs closes it in the end. `registries`
+    gives the identity server of others, if there is one."""
     brokers = brokers or BrokerClient(settings)
     return {
         "admin.clear_buildpack_cache": _clear_all_caches,
@@ -68,7 +82,8 @@ def handlers(settings: Settings, brokers: BrokerClient | None = None) -> dict[st
         "security_group.delete": _of_row(security_groups_table, security_groups.remove),
         "space_quota.delete": _of_row(space_quotas_table, space_quotas.delete),
         "user.delete": _of_row(users, deletion.delete_user),
-        **synchronize.handlers(settings, brokers),
+        **synchronize.handlers(settings, brokers, registries),
+        **dashboards.handlers(registries),
         **instance_jobs.handlers(settings, brokers),
         **binding_jobs.handlers(settings, brokers),
         **backup_jobs.handlers(settings, brokers),

@@ -249,6 +249,35 @@ class ExternalIdentity:
             raise unavailable() from error
         await asyncio.to_thread(self._learn_numbered, [guid], found)
 
+    # Clients of dashboards (cupola/brokers/dashboards.py)
+
+    async def keep(self, clients: Collection[Mapping[str, Any]], own: Collection[str]) -> list[str]:
+        """Make clients, or change them when they are in `own` or have the name that they are to have. Gives the ids
+        that somebody else has; then nothing was done. Raises CF-ServiceBrokerDashboardClientFailure."""
+        try:
+            there = await self.remote.client_names([one["client_id"] for one in clients])
+            ours = {one["client_id"] for one in clients if one["name"] == there.get(one["client_id"])} | set(own)
+            taken = sorted(set(there) - ours)
+            changes = [{**one, "action": "update,secret" if one["client_id"] in there else "add"} for one in clients]
+            if not taken:
+                await self.remote.change_clients(changes)
+        except Unreachable as error:
+            raise self._not_changed(error) from error
+        return taken
+
+    async def remove(self, client_id: str) -> None:
+        """Remove a client, if it is there. Raises CF-ServiceBrokerDashboardClientFailure."""
+        try:
+            if await self.remote.client_names([client_id]):
+                await self.remote.change_clients([{"client_id": client_id, "action": "delete"}])
+        except Unreachable as error:
+            raise self._not_changed(error) from error
+
+    def _not_changed(self, error: Unreachable) -> CloudError:
+        text = f"{error}. Clients there are changed by {self.settings.uaa.client_id}, which needs clients.admin"
+        detail = f"Service broker dashboard clients could not be modified: {self.remote.url}: {text}"
+        return CloudError(270013, "CF-ServiceBrokerDashboardClientFailure", 502, detail)
+
 
 def _learn(tx: Tx, found: Iterable[Known]) -> None:
     for one in found:

@@ -1,7 +1,7 @@
 """Another UAA, asked with a client of ours: its keys, whom it knows, and users made known there by name."""
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -84,6 +84,28 @@ class Remote:
         if not isinstance(guid, str):
             raise Unreachable(f"it does not make the user {username} of {origin} known: its answer is {answer.status}")
         return Known(guid, username, origin)
+
+    async def client_names(self, client_ids: Collection[str]) -> dict[str, str]:
+        """Those of some clients that there are, with their names."""
+        return await self._outside.run(self._gate(lambda: self._client_names(client_ids)))
+
+    async def _client_names(self, client_ids: Collection[str]) -> dict[str, str]:
+        found = {}
+        for client_id in client_ids:
+            answer = await self._asked("GET", f"/oauth/clients/{quote(client_id, safe='')}")
+            if answer.status != 404:
+                name = answer.good().get("name")
+                found[client_id] = name if isinstance(name, str) else ""
+        return found
+
+    async def change_clients(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Make, change and remove clients, all or none: each change is a client with its `action`."""
+        await self._outside.run(self._gate(lambda: self._change_clients(changes)))
+
+    async def _change_clients(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        answer = await self._asked("POST", "/oauth/clients/tx/modify", changes)
+        if answer.status not in {200, 201}:
+            raise Unreachable(f"its answer is {answer.status}{answer.reason}")
 
     async def _asked(self, method: str, path: str, body: Any = None) -> Answer:
         """With our client's token; a token that it no longer takes is replaced once."""

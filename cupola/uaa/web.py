@@ -30,10 +30,16 @@ class Answer:
     def good(self) -> dict[str, Any]:
         """The body of an answer that is 200. Raises Unreachable."""
         if self.status != 200:
-            raise Unreachable(f"its answer is {self.status}{_reason(self.body)}")
+            raise Unreachable(f"its answer is {self.status}{self.reason}")
         if self.body is None:
             raise Unreachable("its answer is no JSON object")
         return self.body
+
+    @property
+    def reason(self) -> str:
+        """The error code that it names, in parentheses after a space; else nothing."""
+        error = (self.body or {}).get("error")
+        return f" ({error[:100]})" if isinstance(error, str) else ""
 
 
 class Web:
@@ -108,11 +114,6 @@ def _object(raw: bytes) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _reason(body: Mapping[str, Any] | None) -> str:
-    error = (body or {}).get("error")
-    return f" ({error[:100]})" if isinstance(error, str) else ""
 
 
 def require_safe(name: str, url: Any) -> str:

@@ -4,9 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,15 @@ import pytest
 from click.testing import CliRunner
 from joserfc.jwk import RSAKey
 from sqlalchemy import select
-from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
-from cupola.api.table import OPERATIONS
-from cupola.bell import Bells
-from cupola.blobs.resources import ResourcePool
-from cupola.blobs.store import LocalStore
 from cupola.cli.commands import cupola
-from cupola.config import ConfigError, Settings, load, write_resolved
-from cupola.domain import bootstrap
-from cupola.logs.ring import Ring
-from cupola.processes import front
+from cupola.config import ConfigError, load, write_resolved
 from cupola.processes.controller import Controller
-from cupola.rest.dispatch import App
-from cupola.rest.operation import Services
 from cupola.store import identity as tables
-from cupola.store.database import Database
-from cupola.store.tables import metadata
 from cupola.uaa.external import ExternalIdentity
-from cupola.uaa.routes import elsewhere
-from tests.databases import PlainVault, Prepared
+from tests.databases import Prepared
 from tests.uaa.conftest import Clock
+from tests.uaa.foreign import Cloud, cloud_without_users, url_of
 from tests.uaa.house import House, Platform, claims_of, confused
 from tests.uaa.provider import Provider, running
 from tests.uaa.server import served
@@ -51,91 +37,11 @@ def prepared(sqlite_prepared: Prepared) -> Prepared:
     return sqlite_prepared
 
 
-@dataclass
-class Cloud:
-    """A platform without an identity server of its own."""
-
-    settings: Settings
-    database: Database
-    identity: ExternalIdentity
-    http: TestClient
-
-    def get(self, path: str, token: str = "") -> Any:
-        return self.http.get(path, headers={"Authorization": f"bearer {token}"} if token else {})
-
-    def post(self, path: str, token: str, body: Any) -> Any:
-        return self.http.post(path, json=body, headers={"Authorization": f"bearer {token}"})
-
-    def status(self, token: str, path: str = "/v3/organizations") -> int:
-        return int(self.get(path, token).status_code)
-
-    def role(self, token: str, **user: str) -> Any:
-        """Ask for a role in the first organization."""
-        org = self.get("/v3/organizations", token).json()["resources"][0]["guid"]
-        data = {"user": {"data": user}, "organization": {"data": {"guid": org}}}
-        return self.post("/v3/roles", token, {"type": "organization_user", "relationships": data})
-
-
-@contextmanager
-def _cloud(directory: Path, url: str, secret: str, *, loop: bool = False, **flags: Any) -> Iterator[Cloud]:
-    """A controller's API; with `loop` also what it does in the background."""
-    directory.mkdir(exist_ok=True)
-    (directory / "secret").write_text(secret)
-    usual = {
-        "data_dir": str(directory),
-        "identity.mode": "external",
-        "uaa.url": url,
-        "uaa.client_secret_file": str(directory / "secret"),
-    }
-    settings = load(environment={}, flags={**usual, **{key.replace("__", "."): value for key, value in flags.items()}})
-    database = Database("", directory / "cupola.db", PlainVault(), Bells(), threads=4)
-    metadata.create_all(database.engine)
-    identity, ring = ExternalIdentity(settings, database), Ring(directory / "ring", settings.logs)
-    with database.write() as tx:
-        bootstrap.ensure(tx, settings)
-        identity.ensure(tx)
-
-    async def wait_for_job(guid: str, seconds: float) -> None:
-        return None
-
-    services = Services(
-        settings=settings,
-        database=database,
-        authenticate=identity.authenticate,
-        wait_for_job=wait_for_job,
-        blobs=LocalStore(directory / "blobs"),
-        resources=ResourcePool(directory / "resources"),
-        metrics=dict,
-        extra={"directory": identity},
-    )
-    api = App(OPERATIONS, services)
-    whole = front.application(settings, api, elsewhere(settings), ring, services, identity.authenticate)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (api if scope["type"] == "lifespan" else whole)(scope, receive, send)
-
-    with TestClient(app, base_url=settings.api_url) as http:
-        assert http.portal is not None
-        background = http.portal.start_task_soon(identity.run) if loop else None
-        yield Cloud(settings, database, identity, http)
-        if background is not None:
-            background.cancel()
-            with suppress(CancelledError):
-                background.result(10)
-    identity.close()
-    ring.close()
-    database.close()
-
-
 @pytest.fixture
 def uaa(platform: Platform) -> Iterator[House]:
     """The identity server, behind a socket."""
     with served(platform) as house:
         yield house
-
-
-def _url(house: House) -> str:
-    return f"http://127.0.0.1:{house.settings.platform.port}/uaa"
 
 
 Make = Callable[..., Cloud]
@@ -146,7 +52,7 @@ def make(uaa: House, tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def made(name: str = "cloud", **flags: Any) -> Cloud:
-            opened = _cloud(tmp_path / name, _url(uaa), uaa.secrets[CLIENT], **flags)
+            opened = cloud_without_users(tmp_path / name, url_of(uaa), uaa.secrets[CLIENT], **flags)
             return stack.enter_context(opened)
 
         yield made
@@ -166,7 +72,7 @@ def test_its_tokens_are_good_here(uaa: House, make: Make) -> None:
     assert cloud.status(admin) == 200
     assert cloud.get("/whoami", admin).json() == {"name": "admin", "kind": "User"}
     links = cloud.get("/").json()["links"]
-    assert (links["uaa"]["href"], links["login"]["href"]) == (_url(uaa), _url(uaa))
+    assert (links["uaa"]["href"], links["login"]["href"]) == (url_of(uaa), url_of(uaa))
     uaa.user("joe")
     joe = uaa.log_in("joe", "secret")["access_token"]
     assert cloud.get("/v3/organizations", joe).json()["resources"] == []
@@ -177,7 +83,7 @@ def test_its_tokens_are_good_here(uaa: House, make: Make) -> None:
     assert cloud.status(networks, "/networking/v1/external/policies") == 200
     there = cloud.http.get("/uaa/login")
     assert there.status_code == 404
-    assert _url(uaa) in there.json()["error_description"]
+    assert url_of(uaa) in there.json()["error_description"]
     with cloud.database.read() as tx:
         assert tx.all(select(tables.oauth_clients)) == tx.all(select(tables.identity_groups)) == []
 
@@ -190,7 +96,7 @@ def test_tokens_that_are_not_good(uaa: House, make: Make, moving_clock: Clock) -
     kid = uaa.identity.keys.active_jwk()["kid"]
 
     def signed(**changed: Any) -> str:
-        return uaa.identity.keys.sign({**claims, **changed}, f"{_url(uaa)}/token_keys")
+        return uaa.identity.keys.sign({**claims, **changed}, f"{url_of(uaa)}/token_keys")
 
     stranger = Provider("http://stranger.example")
     stranger.rotate(kid, RSAKey.generate_key(2048, {"kid": kid}))
@@ -313,11 +219,11 @@ def test_it_is_down(uaa: House, platform: Platform, tmp_path: Path, monkeypatch:
     admin = uaa.log_in()["access_token"]
     with running() as proxy:
         _pass_on(uaa, proxy)
-        with _cloud(tmp_path / "cloud", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
+        with cloud_without_users(tmp_path / "cloud", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
             assert cloud.status(admin) == 200
             uaa.identity.rotate_keys()
             new = uaa.log_in()["access_token"]
-    with _cloud(tmp_path / "cloud", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
+    with cloud_without_users(tmp_path / "cloud", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
         assert cloud.status(admin) == 200, "the keys are in a file"
         assert cloud.status(new) == 401, "an unknown key"
         started = time.monotonic()
@@ -328,7 +234,7 @@ def test_it_is_down(uaa: House, platform: Platform, tmp_path: Path, monkeypatch:
         assert portal is not None
         portal.call(cloud.identity._look_again)
         assert cloud.status(admin) == 200
-    with _cloud(tmp_path / "fresh", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
+    with cloud_without_users(tmp_path / "fresh", proxy.issuer, uaa.secrets[CLIENT]) as cloud:
         answer = cloud.get("/v3/organizations", admin)
         assert (answer.status_code, answer.json()["errors"][0]["title"]) == (503, "CF-ServiceUnavailable")
         assert proxy.issuer in answer.text
@@ -353,7 +259,7 @@ def test_unknown_keys_cost_little(uaa: House, tmp_path: Path) -> None:
     forged = [stranger.signed(claims_of(admin), kid=f"k{number}", key=stranger.keys["k1"]) for number in range(12)]
     with running() as proxy:
         _pass_on(uaa, proxy)
-        with _cloud(tmp_path / "cloud", proxy.issuer, "x", uaa__timeout_seconds=3.0) as cloud:
+        with cloud_without_users(tmp_path / "cloud", proxy.issuer, "x", uaa__timeout_seconds=3.0) as cloud:
             assert cloud.status(admin) == 200
             asked = len(proxy.asked)
             assert {cloud.status(token) for token in forged} == {401}
@@ -408,7 +314,7 @@ def test_a_controller_serves(uaa: House, tmp_path: Path) -> None:
     flags = {
         "data_dir": str(tmp_path),
         "identity.mode": "external",
-        "uaa.url": _url(uaa),
+        "uaa.url": url_of(uaa),
         "uaa.client_secret_file": str(tmp_path / "secret"),
     }
     settings = load(environment={}, flags=flags)
@@ -436,12 +342,12 @@ def test_a_controller_serves(uaa: House, tmp_path: Path) -> None:
         return answers
 
     root, organizations, login = asyncio.run(work())
-    assert root[1]["links"]["uaa"]["href"] == _url(uaa)
+    assert root[1]["links"]["uaa"]["href"] == url_of(uaa)
     assert (organizations[0], login[0]) == (200, 404)
     write_resolved(settings, settings.run_dir / "settings.json")
     made = CliRunner().invoke(cupola, ["user", "create", "joe", "--data-dir", str(tmp_path)])
     assert made.exit_code == 1
-    assert f"users are kept by {_url(uaa)}" in made.output
+    assert f"users are kept by {url_of(uaa)}" in made.output
 
 
 def test_a_controller_starts(tmp_path: Path) -> None:
