@@ -154,13 +154,13 @@ SERVICE_PLANS = Resource(
     ],
     order_by=["created_at", "updated_at", "name"],
     includes=[
-        Include("service_offering", "service_offerings", _offerings_of),
         Include("space.organization", "spaces", lambda world, page: present(world, SPACES, _spaces_of(world, page))),
         Include(
             "space.organization",
             "organizations",
             lambda world, page: their_organizations(world, _spaces_of(world, page)),
         ),
+        Include("service_offering", "service_offerings", _offerings_of),
     ],
     fields=[Fields("service_offering.service_broker", "service_brokers", BROKER_KEYS, brokers_of)],
 )

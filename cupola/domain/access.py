@@ -119,12 +119,13 @@ def _require_space_active(tx: Tx, space_guid: str, have: Iterable[str]) -> None:
         .join(organizations, organizations.c.guid == spaces.c.organization_guid)
         .where(spaces.c.guid == space_guid)
     )
-    _require_org_active(row)
-    if row is None or "organization_manager" in have:
+    if row is None:
         return
-    if row.space_deleting:
+    passes = "organization_manager" in have
+    if row.space_deleting and not row.deleting and not passes:
         raise errors.being_deleted("space")
-    if row.space_suspended:
+    _require_org_active(row)
+    if row.space_suspended and not passes:
         raise errors.space_suspended()
 
 

@@ -99,7 +99,7 @@ def app_for_upload(tx: Tx, actor: Actor, droplet: Row[Any]) -> Row[Any]:
         raise errors.not_found("Droplet")
     access.require_in_space(tx, actor, app.space_guid, access.WRITE_IN_SPACE)
     if droplet.state != "AWAITING_UPLOAD":
-        raise errors.unprocessable("Bits may be uploaded only once. Create a new droplet to upload different bits.")
+        raise errors.unprocessable("Droplet may be uploaded only once. Create a new droplet to upload bits.")
     return app
 
 

@@ -171,8 +171,8 @@ def _require_form(actor: Actor, domain: Row[Any], host: str, path: str, port: in
             "You do not have sufficient permissions to create a route with a wildcard host "
             "on a domain not scoped to an organization."
         )
-    if len(host) + 1 + len(domain.name) > 253:
-        raise errors.unprocessable("host combined with domain name must be no more than 253 characters")
+    if len(f"{host}.{domain.name}" if host else domain.name) > 253:
+        raise errors.unprocessable("Host combined with domain name must be no more than 253 characters.")
 
 
 def _require_no_conflict(tx: Tx, settings: Settings, space: Row[Any], domain: Row[Any], host: str, path: str) -> None:

@@ -262,3 +262,37 @@ def test_a_command_of_null_is_the_detected_one(site: Site) -> None:
     assert site.cloud.admin.ok("PATCH", web, {"command": None})["command"] == "run web"
     assert site.cloud.admin.ok("GET", "/v3/processes")["resources"][0]["command"] == "[PRIVATE DATA HIDDEN IN LISTS]"
     assert site.user("space_auditor").ok("GET", web)["command"] == "[PRIVATE DATA HIDDEN]"
+
+
+def test_stronger_variables_win(site: Site) -> None:
+    """While running: group, then the app's own, then the platform's."""
+    admin = site.cloud.admin
+    admin.ok("PATCH", "/v3/environment_variable_groups/running", {"var": {"A": "group", "B": "group"}})
+    admin.ok("PATCH", "/v3/environment_variable_groups/running", {"var": {"MEMORY_LIMIT": "1m"}})
+    admin.ok("PATCH", site.path + "/environment_variables", {"var": {"B": "app"}})
+    site.start()
+    found = site.cell.process(site.app).env
+    assert (found["A"], found["B"], found["MEMORY_LIMIT"]) == ("group", "app", "64m")
+    # What changes now is for the next start.
+    admin.ok("PATCH", site.path + "/environment_variables", {"var": {"B": "later"}})
+    assert site.cell.process(site.app).env["B"] == "app"
+    admin.ok("POST", site.path + "/actions/restart")
+    assert site.cell.process(site.app).env["B"] == "later"
+
+
+def test_what_a_new_app_may_do(cloud: Cloud) -> None:
+    path = f"/v3/apps/{cloud.app()['guid']}/features"
+    found = {one["name"]: one["enabled"] for one in cloud.admin.ok("GET", path)["resources"]}
+    assert found == {"ssh": True, "revisions": True, "service-binding-k8s": False, "file-based-vcap-services": False}
+
+
+def test_what_is_checked_of_instances(site: Site) -> None:
+    web = site.path + "/processes/web"
+    for kind in ("process", "port", "http"):
+        for check in ("health_check", "readiness_health_check"):
+            shown = site.cloud.admin.ok("PATCH", web, {check: {"type": kind}})[check]
+            assert shown["type"] == kind
+            assert ("endpoint" in shown["data"]) is (kind == "http")
+    for check, words in (("health_check", "Health"), ("readiness_health_check", "Readiness health")):
+        problem = site.cloud.admin.problem("PATCH", web, {check: {"type": "none"}})
+        assert problem == (422, 10008, f'{words} check type must be "port", "process", or "http"')

@@ -92,6 +92,12 @@ def test_something_says_how_the_app_starts(site: Site, command: str | None, stat
         builds_outcome.succeed(tx, site.cloud.settings, build, result={}, **staged)  # type: ignore[arg-type]  # one int
     shown = site.cloud.admin.ok("GET", f"/v3/builds/{build}")
     assert (shown["state"], shown["droplet"] is None) == (state, command is None)
+    # What was built runs when somebody makes it the current droplet.
+    assert site.cloud.admin.problem("GET", f"/v3/apps/{site.app}/droplets/current") == (
+        404,
+        10010,
+        "Droplet not found",
+    )
     if command is None:
         assert shown["error"] == "StagingError - Staging error: Start command not specified"
 
@@ -99,3 +105,42 @@ def test_something_says_how_the_app_starts(site: Site, command: str | None, stat
 def test_a_build_has_no_more_disk_than_an_app_may_have(site: Site) -> None:
     body = {"package": {"guid": site.package}, "staging_disk_in_mb": 5000}
     assert site.cloud.admin.problem("POST", "/v3/builds", body) == (422, 10008, "disk limit exceeded")
+
+
+def test_the_newest_packages_and_droplets_are_kept(site: Site) -> None:
+    """Besides the current droplet and its package; the bits of others go."""
+    blobs = site.cloud.settings.blobs
+    blobs.max_staged_droplets = blobs.max_valid_packages = 2
+    site.cloud.admin.ok("PATCH", f"/v3/processes/{site.app}", {"command": "run"})
+    made: list[tuple[str, str]] = []
+    for number in range(5):
+        values = {"app_guid": site.app, "type": "bits", "state": "READY", "digest": f"sha256:p{number}"}
+        with site.cloud.database.write() as tx:
+            site.package = rows.add(tx, packages, values).guid
+        build = site.build()["guid"]
+        staged = {"droplet": f"sha256:{number}", "sha1": "0", "size": 1, "cache": "", "stack_fingerprint": ""}
+        result = {"process_types": {"web": "run"}}
+        with site.cloud.database.write() as tx:
+            builds_outcome.succeed(tx, site.cloud.settings, build, result=result, **staged)  # type: ignore[arg-type]  # one int
+        droplet = site.cloud.admin.ok("GET", f"/v3/builds/{build}")["droplet"]["guid"]
+        made.append((site.package, droplet))
+        if number == 0:
+            current = f"/v3/apps/{site.app}/relationships/current_droplet"
+            site.cloud.admin.ok("PATCH", current, {"data": {"guid": droplet}})
+
+    def states(kind: str, which: int) -> list[str]:
+        return [site.cloud.admin.ok("GET", f"/v3/{kind}/{one[which]}")["state"] for one in made]
+
+    assert states("droplets", 1) == ["STAGED", "EXPIRED", "EXPIRED", "STAGED", "STAGED"]
+    assert states("packages", 0) == ["READY", "EXPIRED", "EXPIRED", "READY", "READY"]
+    assert site.cloud.admin.problem("GET", f"/v3/packages/{made[1][0]}/download")[0] == 422
+    assert site.cloud.admin.problem("GET", f"/v3/droplets/{made[1][1]}/download")[0] == 422
+
+
+def test_a_stack_must_be_one(site: Site) -> None:
+    data = {"lifecycle": {"type": "buildpack", "data": {"stack": "nope"}}}
+    expected = (422, 10008, "Stack must be an existing stack")
+    assert site.cloud.admin.problem("PATCH", f"/v3/apps/{site.app}", data) == expected
+    assert site.cloud.admin.problem("POST", "/v3/builds", {"package": {"guid": site.package}, **data}) == expected
+    body = {"name": "x", "relationships": {"space": {"data": {"guid": site.space}}}, **data}
+    assert site.cloud.admin.problem("POST", "/v3/apps", body) == expected

@@ -11,6 +11,7 @@ from cupola.store.jobs import jobs
 from cupola.store.platform import audit_events
 from tests.api.conftest import Cloud
 from tests.api.work import finish, finished
+from tests.scripted_cell import staged_droplet
 
 _MICROS = 1_000_000
 
@@ -86,7 +87,16 @@ def test_a_job_names_each_kind_of_resource_as_clients_know_it(cloud: Cloud) -> N
     links = {"user": {"data": {"guid": user}}, "organization": {"data": {"guid": org}}}
     role = cloud.admin.ok("POST", "/v3/roles", {"type": "organization_user", "relationships": links}, 201)["guid"]
     buildpack = cloud.admin.ok("POST", "/v3/buildpacks", {"name": "b"}, 201)["guid"]
+    links = {"space": {"data": {"guid": space["guid"]}}, "domain": {"data": {"guid": domain}}}
+    route = cloud.admin.ok("POST", "/v3/routes", {"host": "x", "relationships": links}, 201)["guid"]
+    links = {"organization": {"data": {"guid": org}}}
+    of_spaces = cloud.admin.ok("POST", "/v3/space_quotas", {"name": "q", "relationships": links}, 201)["guid"]
+    app = cloud.app(space=space["guid"])["guid"]
+    droplet = staged_droplet(cloud.database, app)
     for path, operation in (
+        (f"/v3/droplets/{droplet}", "droplet.delete"),
+        (f"/v3/routes/{route}", "route.delete"),
+        (f"/v3/space_quotas/{of_spaces}", "space_quota.delete"),
         (f"/v3/domains/{domain}", "domain.delete"),
         (f"/v3/organization_quotas/{quota}", "organization_quota.delete"),
         (f"/v3/security_groups/{group}", "security_group.delete"),
@@ -99,6 +109,8 @@ def test_a_job_names_each_kind_of_resource_as_clients_know_it(cloud: Cloud) -> N
         job = finished(cloud, cloud.admin, "DELETE", path)
         assert (job["operation"], job["state"]) == (operation, "COMPLETE")
         assert re.fullmatch(r".*/v3/jobs/[0-9a-f-]{36}", job["links"]["self"]["href"])
+    cleared = finished(cloud, cloud.admin, "POST", f"/v3/apps/{cloud.app()['guid']}/actions/clear_buildpack_cache")
+    assert (cleared["operation"], cleared["state"]) == ("app.clear_buildpack_cache", "COMPLETE")
 
 
 def test_jobs_are_kept_for_90_days(cloud: Cloud) -> None:

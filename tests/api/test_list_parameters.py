@@ -29,6 +29,9 @@ _INCLUDES = {
     "roles": ["user", "organization", "space"],
     "routes": ["domain", "space", "space.organization", "route_policies"],
     "route_policies": ["source", "route"],
+    "service_credential_bindings": ["app", "service_instance"],
+    "service_plans": ["space.organization", "service_offering"],
+    "service_route_bindings": ["route", "service_instance"],
 }
 
 

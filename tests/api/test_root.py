@@ -65,6 +65,8 @@ def test_every_answer_has_an_id_and_names_its_user(cloud: Cloud) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert uuid.UUID(answer.headers["X-VCAP-Request-ID"])
     assert "ETag" not in answer.headers
+    # Nothing is answered with "not modified".
+    assert cloud.admin.get("/v3/apps", headers={"If-None-Match": "*"}).status_code == 200
 
 
 def test_one_error_has_all_that_is_wrong_with_a_body(cloud: Cloud) -> None:

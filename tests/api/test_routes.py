@@ -51,11 +51,16 @@ def test_a_route_is_made_mapped_and_unmapped(cloud: Cloud) -> None:
         ({"host": "x", "path": "/?"}, "Path cannot contain ?"),
         ({"host": "x", "port": 80}, "Routes with protocol 'http' do not support ports."),
         ({"host": "taken"}, "Route already exists with host 'taken' for domain 'apps.localhost'."),
+        (
+            {"host": "Taken", "path": "/Cart"},
+            "Route already exists with host 'taken' and path '/cart' for domain 'apps.localhost'.",
+        ),
     ],
 )
 def test_what_a_route_may_be(cloud: Cloud, more: dict[str, Any], detail: str) -> None:
     space, domain = cloud.space()["guid"], shared_domain(cloud)
-    cloud.admin.ok("POST", "/v3/routes", body(space, domain, host="taken"), 201)
+    for path in ("", "/cart"):
+        cloud.admin.ok("POST", "/v3/routes", body(space, domain, host="taken", path=path), 201)
     assert cloud.admin.problem("POST", "/v3/routes", body(space, domain, **more)) == (422, 10008, detail)
 
 
@@ -492,3 +497,21 @@ def test_unmapped_routes_are_deleted(cloud: Cloud) -> None:
     assert (job["operation"], job["state"]) == ("space.delete_unmapped_routes", "COMPLETE")
     assert cloud.admin.get(f"/v3/routes/{unmapped}").status_code == 404
     assert cloud.admin.get(f"/v3/routes/{mapped}").status_code == 200
+
+
+def test_host_and_domain_have_253_characters_together(cloud: Cloud) -> None:
+    name = ".".join(["d" * 60, "d" * 60, "d" * 60, "d" * 56])
+    domain = cloud.admin.ok("POST", "/v3/domains", {"name": name}, 201)["guid"]
+    space = cloud.space()["guid"]
+    cloud.admin.ok("POST", "/v3/routes", body(space, domain, host="x" * 13), 201)
+    refused = cloud.admin.problem("POST", "/v3/routes", body(space, domain, host="x" * 14))
+    assert refused == (422, 10008, "Host combined with domain name must be no more than 253 characters.")
+
+
+def test_elsewhere_a_host_of_a_private_domain_is_free_with_another_path(cloud: Cloud) -> None:
+    org = cloud.org()["guid"]
+    here, there = (cloud.space(org=org)["guid"] for _ in range(2))
+    owner = {"organization": {"data": {"guid": org}}}
+    own = cloud.admin.ok("POST", "/v3/domains", {"name": "own.test", "relationships": owner}, 201)["guid"]
+    cloud.admin.ok("POST", "/v3/routes", body(here, own, host="shop"), 201)
+    cloud.admin.ok("POST", "/v3/routes", body(there, own, host="shop", path="/cart"), 201)

@@ -173,7 +173,7 @@ def test_include_and_fields(market: Marketplace) -> None:
     assert one["included"] == found["included"]
     assert market.admin.problem("GET", "/v3/service_plans?include=space")[2] == (
         "The query parameter is invalid: Invalid included resource: 'space'. "
-        "Valid included resources are: 'service_offering', 'space.organization'"
+        "Valid included resources are: 'space.organization', 'service_offering'"
     )
 
 
