@@ -55,8 +55,10 @@ def required_settings(data_dir: Path) -> Settings:
     return found
 
 
-def ensure_credentials(settings: Settings) -> Credentials:
-    """The first user's credentials; made at the first start."""
+def ensure_credentials(settings: Settings) -> Credentials | None:
+    """The first user's credentials, made at the first start; None where users are kept by another identity server."""
+    if settings.identity.mode == "external":
+        return None
     file = settings.data_dir / "credentials.json"
     made = {"admin": {"username": settings.platform.admin_user, "password": generated.password(24)}}
     return _parse(file, generated.create_private(file, json.dumps(made).encode()))

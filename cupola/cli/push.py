@@ -121,11 +121,14 @@ def _identity(target: Target) -> tuple[str, str, str, str, str]:
             raise click.ClickException("give --user and, in CUPOLA_PASSWORD, the password for the platform at --api")
         return target.url, target.user, target.password, target.organization, target.space
     settings = place.required_settings(target.data_dir)
-    kept = place.credentials(target.data_dir)
+    # Where users are kept elsewhere, a first user of earlier days is nobody.
+    kept = None if settings.identity.mode == "external" else place.credentials(target.data_dir)
     user = target.user or (kept.username if kept else "")
     password = target.password or (kept.password if kept and user == kept.username else "")
+    if not user:
+        raise click.ClickException("put a user's name into CUPOLA_USER and the password into CUPOLA_PASSWORD")
     if not password:
-        raise click.ClickException(f"put the password of {user or 'the user'} into CUPOLA_PASSWORD")
+        raise click.ClickException(f"put the password of {user} into CUPOLA_PASSWORD")
     defaults = settings.defaults
     return (
         settings.api_url,

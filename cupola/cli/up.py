@@ -131,7 +131,9 @@ def _changes(before: Settings, after: Settings) -> list[str]:
 class _Foreground:
     """Supervises in this process, shows what happens, pushes what was asked for once the platform answers."""
 
-    def __init__(self, console: Console, settings: Settings, credentials: Credentials, push: tuple[Path, ...]) -> None:
+    def __init__(
+        self, console: Console, settings: Settings, credentials: Credentials | None, push: tuple[Path, ...]
+    ) -> None:
         self._console = console
         self._settings = settings
         self._credentials = credentials
@@ -190,7 +192,7 @@ def _title(settings: Settings) -> str:
     return f"Starting Cupola in {shown(settings.data_dir)}"
 
 
-def _detached(console: Console, settings: Settings, credentials: Credentials) -> None:
+def _detached(console: Console, settings: Settings, credentials: Credentials | None) -> None:
     view = View(console, [program.name for program in programs(settings)], _title(settings))
     settings.run_dir.mkdir(mode=0o700, exist_ok=True)
     wanted = settings.run_dir / f"settings-{os.getpid()}.json"
@@ -253,7 +255,9 @@ def _follow(view: View, descriptor: int, settings: Settings) -> None:
     )
 
 
-def announce(console: Console, settings: Settings, credentials: Credentials, seconds: float, *, attached: bool) -> None:
+def announce(
+    console: Console, settings: Settings, credentials: Credentials | None, seconds: float, *, attached: bool
+) -> None:
     """Say that the platform is up, once it answers, and how it is used."""
     problem = answers(settings)
     if problem:
@@ -289,19 +293,15 @@ def answers(settings: Settings, patience: float = _ANSWER_SECONDS) -> str:
         time.sleep(0.02)
 
 
-def welcome(console: Console, settings: Settings, credentials: Credentials, *, attached: bool) -> None:
+def welcome(console: Console, settings: Settings, credentials: Credentials | None, *, attached: bool) -> None:
     """Addresses, credentials and the next steps."""
     data = settings.data_dir
     isolation = _isolation(settings)
     lines = [
         ("API", settings.api_url),
         ("Apps", settings.url_of(f"NAME.{settings.apps_domain}")),
-        ("User", f"{credentials.username}, password in {shown(credentials.file)}"),
+        *_first_user(settings, credentials),
     ]
-    shown_before = settings.run_dir / "password-shown"
-    with contextlib.suppress(FileExistsError):
-        shown_before.touch(mode=0o600, exist_ok=False)
-        lines.append(("Password", f"{credentials.password}   (shown this once)"))
     if isolation:
         lines.append(("Isolation", isolation))
     lines += _certificates(settings)
@@ -316,6 +316,16 @@ def welcome(console: Console, settings: Settings, credentials: Credentials, *, a
     ):
         console.print(f"  [dim]{name:<11}[/]{escape(value)}", soft_wrap=True)
     console.print()
+
+
+def _first_user(settings: Settings, credentials: Credentials | None) -> list[tuple[str, str]]:
+    if credentials is None:
+        return [("Users", f"of {settings.uaa_url}")]
+    lines = [("User", f"{credentials.username}, password in {shown(credentials.file)}")]
+    with contextlib.suppress(FileExistsError):
+        (settings.run_dir / "password-shown").touch(mode=0o600, exist_ok=False)
+        lines.append(("Password", f"{credentials.password}   (shown this once)"))
+    return lines
 
 
 def _certificates(settings: Settings) -> list[tuple[str, str]]:
@@ -339,14 +349,14 @@ def _isolation(settings: Settings) -> str:
     return mode + weak
 
 
-def login_command(settings: Settings, credentials: Credentials) -> str:
-    """The `cf login` line that logs the first user in without showing the password."""
-    password = place.command("login-info --password", settings.data_dir)
+def login_command(settings: Settings, credentials: Credentials | None) -> str:
+    """The `cf login` line that logs the first user in without showing the password; any user of another server."""
+    who = "--sso"
+    if credentials is not None:
+        password = place.command("login-info --password", settings.data_dir)
+        who = f'-u {credentials.username} -p "$({password})"'
     defaults = settings.defaults
-    return (
-        f'cf login -a {settings.api_url} -u {credentials.username} -p "$({password})" '
-        f"-o {defaults.organization} -s {defaults.space}"
-    )
+    return f"cf login -a {settings.api_url} {who} -o {defaults.organization} -s {defaults.space}"
 
 
 def push_command(settings: Settings, directories: list[Path]) -> list[str]:
