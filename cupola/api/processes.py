@@ -253,7 +253,7 @@ def scale_process(call: Call[Any, Scale], process: Row[Any]) -> Row[Any]:
 
 def stats(call: Call[Any, None], process: Row[Any]) -> Reply:
     """What the instances of a process are doing and using."""
-    found = instances.stats(call.tx, process, call.services.metrics())
+    found = instances.stats(call.tx, process, call.services.metrics(), call.settings.defaults.instance_file_descriptors)
     return Reply(200, {"resources": found}, early=instances.is_starting(call.tx, process, found))
 
 

@@ -15,7 +15,6 @@ from cupola.store.instances import instances
 
 __all__ = ["Metrics", "briefs", "is_starting", "stats", "terminate"]
 
-FILE_DESCRIPTORS = 16384
 JUST_NOW = 10_000_000
 """Microseconds for which a start is new."""
 
@@ -50,10 +49,12 @@ def _by_index(tx: Tx, process: Row[Any]) -> dict[int, Row[Any]]:
     return {row._mapping["index"]: row for row in tx.all(select(instances).where(current))}
 
 
-def stats(tx: Tx, process: Row[Any], metrics: Mapping[str, Metrics]) -> list[dict[str, Any]]:
+def stats(tx: Tx, process: Row[Any], metrics: Mapping[str, Metrics], file_descriptors: int) -> list[dict[str, Any]]:
     """`resources` of GET /v3/processes/:guid/stats: one entry per index. `metrics` by instance guid."""
     found = _by_index(tx, process)
-    return [_stats(tx, process, index, found.get(index), metrics) for index in range(process.instances)]
+    return [
+        _stats(tx, process, index, found.get(index), metrics, file_descriptors) for index in range(process.instances)
+    ]
 
 
 def is_starting(tx: Tx, process: Row[Any], found: list[dict[str, Any]]) -> bool:
@@ -64,7 +65,7 @@ def is_starting(tx: Tx, process: Row[Any], found: list[dict[str, Any]]) -> bool:
 
 
 def _stats(
-    tx: Tx, process: Row[Any], index: int, row: Row[Any] | None, metrics: Mapping[str, Metrics]
+    tx: Tx, process: Row[Any], index: int, row: Row[Any] | None, metrics: Mapping[str, Metrics], file_descriptors: int
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": process.type, "index": index}
     if row is None or row.state in {"DOWN", "STOPPING"}:
@@ -89,7 +90,7 @@ def _stats(
         "mem_quota": used.memory_quota if used else process.memory_mb * 1024 * 1024,
         "disk_quota": used.disk_quota if used else process.disk_mb * 1024 * 1024,
         "log_rate_limit": used.log_rate_limit if used else process.log_rate,
-        "fds_quota": FILE_DESCRIPTORS,
+        "fds_quota": file_descriptors,
         "isolation_segment": None,
         "details": row.details or None,
         "usage": _usage(tx, used),

@@ -93,6 +93,10 @@ def test_instances_are_told_by_index_and_can_be_ended(site: Site) -> None:
     site.scale(3)
     stats = admin.ok("GET", web + "/stats")["resources"]
     assert [(one["index"], one["state"]) for one in stats] == [(0, "RUNNING"), (1, "RUNNING"), (2, "DOWN")]
+    assert stats[0]["fds_quota"] == 16384
+    assert set(stats[2]) == {"type", "index", "state", "routable", "uptime", "isolation_segment", "details"}
+    site.cloud.settings.defaults.instance_file_descriptors = 100
+    assert admin.ok("GET", web + "/stats")["resources"][0]["fds_quota"] == 100
     assert admin.delete(web + "/instances/0").status_code == 204
     for index in ("3", "x", "-1"):
         assert admin.problem("DELETE", f"{web}/instances/{index}") == (404, 10010, "Instance not found")

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from cupola.store import rows
+from cupola.store.staging import packages
 from tests.api.conftest import Cloud
 from tests.api.work import finished
+from tests.scripted_cell import ScriptedCell
 
 
 def _zip(files: dict[str, str]) -> bytes:
@@ -153,3 +156,34 @@ def test_custom_ones_may_be_switched_off(cloud: Cloud) -> None:
     body = {"lifecycle": {"type": "buildpack", "data": {"buildpacks": ["https://example.com/b.git"]}}}
     problem = cloud.admin.problem("PATCH", f"/v3/apps/{cloud.app()['guid']}", body)
     assert problem == (400, 290004, "Custom buildpacks are disabled")
+
+
+def test_which_are_asked_and_in_which_order(cloud: Cloud) -> None:
+    """By position: those that are ready, enabled, of the lifecycle, and for the stack or for any."""
+    cloud.admin.ok("POST", "/v3/stacks", {"name": "other"}, 201)
+    for name, more in (
+        ("any", {}),
+        ("foreign", {"stack": "other"}),
+        ("own", {"stack": "cflinuxfs4"}),
+        ("off", {"enabled": False}),
+        ("native", {"lifecycle": "cnb"}),
+    ):
+        assert _upload(cloud, _new(cloud, name, **more)["guid"]).status_code == 202
+    _new(cloud, "waiting")
+    app = cloud.app()["guid"]
+    with cloud.database.write() as tx:
+        values = {"app_guid": app, "type": "bits", "state": "READY", "digest": "sha256:p"}
+        package = rows.add(tx, packages, values).guid
+    cell = ScriptedCell(cloud.database, cloud.settings)
+
+    def asked(**more: Any) -> tuple[list[str], bool]:
+        build = cloud.admin.ok("POST", "/v3/builds", {"package": {"guid": package}, **more}, 201)["guid"]
+        task = cell.task(build)
+        assert task is not None
+        assert task.staging is not None
+        cloud.admin.ok("PATCH", f"/v3/builds/{build}", {"state": "FAILED"})
+        return [one["name"] for one in task.staging.buildpacks], task.staging.skip_detect
+
+    assert asked() == (["own", "any"], False)
+    named = {"type": "buildpack", "data": {"buildpacks": ["any", "own"]}}
+    assert asked(lifecycle=named) == (["any", "own"], True)

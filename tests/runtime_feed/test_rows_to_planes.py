@@ -189,13 +189,13 @@ def test_routes_follow_instances(tx: Tx, app: Any) -> None:
     assert [one.address for one in table.routes[0].endpoints] == ["tcp:10.0.0.1:6000"]
     assert router_feed.difference(empty, table) is not None
     assert environments.uris(tx, [app.guid]) == {app.guid: ["a.apps.localhost"]}
-    assert instances.stats(tx, process, {})[0]["state"] == "RUNNING"
+    assert instances.stats(tx, process, {}, 100)[0]["state"] == "RUNNING"
     instances.terminate(tx, ACTOR, process, 0)
     assert desired.compute(tx, SETTINGS, "cell", 1).terminate == [f"{app.guid}-0"]
     gone = InstanceGone(f"{app.guid}-0", app.guid, 0, tx.now)
     feed.apply(tx, SETTINGS, Event(next(_numbers), "cell", gone))
     assert router_feed.compute(tx, 3).routes[0].endpoints == []
-    assert instances.stats(tx, process, {})[0]["state"] == "DOWN"
+    assert instances.stats(tx, process, {}, 100)[0]["state"] == "DOWN"
 
 
 def test_what_a_cell_has_replaces_what_was_known(tx: Tx, app: Any) -> None:
