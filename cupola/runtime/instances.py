@@ -76,12 +76,18 @@ class InstanceSlot:
         self.set_state("STARTING")
 
     def occupy(self, container: Container, address: Address, crash_count: int) -> None:
-        """Take over an instance that was made by an earlier cell process; its health is found out again."""
+        """Take over an instance that was made by an earlier cell process; what it did not know is found out."""
         self.begin(container)
         self.since = container.created
         self.address = address
         self.crash_count = crash_count
         self.made = True
+
+    def resume(self, since: int, *, routable: bool) -> None:
+        """The earlier cell process saw the instance running: routes keep it, and its checks go on where they were."""
+        self.state = "RUNNING"
+        self.since = since
+        self.routable = routable
 
     def vacate(self, state: State, *, details: str, retry_at: float | None) -> None:
         """Nothing runs here any more; it may start again at `retry_at` (seconds since 1970; None: never)."""
@@ -174,16 +180,17 @@ class Monitor:
     async def watch(self) -> AsyncIterator[Change]:
         """Yield each change, for ever, or until a failure is yielded."""
         self._slot.made = True
-        self._say("Starting health monitoring of container", "", "OUT")
-        failure = await self._start_phase()
-        if failure is not None:
-            yield Change(failure=failure)
-            return
-        self._slot.set_state("RUNNING")
-        self._say("Container became healthy", "", "OUT")
         checks_readiness = self._readiness.type != "process"
-        self._slot.routable = not checks_readiness
-        yield Change()
+        if self._slot.state != "RUNNING":
+            self._say("Starting health monitoring of container", "", "OUT")
+            failure = await self._start_phase()
+            if failure is not None:
+                yield Change(failure=failure)
+                return
+            self._slot.set_state("RUNNING")
+            self._say("Container became healthy", "", "OUT")
+            self._slot.routable = not checks_readiness
+            yield Change()
         interval = max(self._liveness.interval or 30.0, 1.0)
         now = asyncio.get_running_loop().time
         next_live = now() + interval if self._liveness.type != "process" else None

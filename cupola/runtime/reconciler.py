@@ -15,6 +15,7 @@ import msgspec
 from cupola import clock, guid
 from cupola.runtime import words
 from cupola.runtime.engine import Address, Container, Engine, EngineError, Exit, PlacementError, Program
+from cupola.runtime.healthy import Healthy
 from cupola.runtime.instances import InstanceSlot, Monitor
 from cupola.runtime.messages import (
     Actual,
@@ -68,7 +69,7 @@ class Lines(Protocol):
 
 
 class Reconciler:
-    """One per cell. `directory` keeps crash counts, finished tasks and the last desired state."""
+    """One per cell. `directory` keeps crash counts, what runs, finished tasks and the last desired state."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class Reconciler:
         self._gate = asyncio.Semaphore(_PARALLEL)
         self._work: set[asyncio.Task[None]] = set()
         self._crashes = self._load_crashes()
+        self._healthy = Healthy(directory / "healthy")
         self.tasks = Tasks(self, engine, outbox, directory / "finished")
 
     # What the controller says.
@@ -177,11 +179,14 @@ class Reconciler:
                 self._adopt(container, address)
             else:
                 self.tasks.adopt(container)
+        self._healthy.keep(self._by_guid)
         self._load_desired()
 
     def _adopt(self, container: Container, address: Address) -> None:
         slot = InstanceSlot(self.cell_id, container.owner, container.index, container.version)
         slot.occupy(container, address, self._known_count(container))
+        if (health := self._healthy.of(container.guid)) is not None:
+            slot.resume(health.since, routable=health.routable)
         self._by_guid[container.guid] = slot
         key = (container.owner, container.index)
         other = self._slots.get(key)
@@ -392,12 +397,14 @@ class Reconciler:
     def _gone(self, slot: InstanceSlot, container: Container) -> None:
         self._by_guid.pop(container.guid, None)
         self._terminate.discard(container.guid)
+        self._healthy.forget(container.guid)
         self._outbox.put(InstanceGone(container.guid, slot.process_guid, slot.index, clock.micros()))
         self.wake()
 
     def _crashed(self, slot: InstanceSlot, container: Container, description: str) -> None:
         self._by_guid.pop(container.guid, None)
         self._terminate.discard(container.guid)
+        self._healthy.forget(container.guid)
         now = clock.seconds()
         count = next_crash_count(slot.crash_count, slot.ran_for(now))
         delay = restart_delay(count)
@@ -421,6 +428,7 @@ class Reconciler:
         self.wake()
 
     def _report(self, slot: InstanceSlot) -> None:
+        self._healthy.note(slot)
         self._outbox.put(InstanceChanged(slot.report()))
 
     def report_of(self, instance_guid: str) -> Instance | None:

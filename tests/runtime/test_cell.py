@@ -201,6 +201,10 @@ async def test_instances_survive_the_cell_and_are_adopted(settings: Settings, mo
             cell = start_cell(settings)
             await until(lambda: controller.connections > connections[-1] and controller.actual is not None)
             assert controller.instance_guids() == [first.instance_guid]
+            # Not for a moment is it one that only starts: its routes would lose it.
+            assert controller.actual is not None
+            (adopted,) = controller.actual.instances
+            assert (adopted.state, adopted.routable, adopted.since) == ("RUNNING", True, first.since)
             await until(controller.is_running)
         await end(cell, signal.SIGTERM)
         assert controller.bodies(InstanceCrashed) == []
