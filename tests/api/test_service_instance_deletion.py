@@ -82,6 +82,19 @@ def test_an_app_goes_after_its_bindings(cloud: Cloud, shop: Shop, broker: Script
     assert not gone(cloud, of(store))
 
 
+def test_an_app_waits_for_no_binding_that_goes_slowly(cloud: Cloud, shop: Shop, broker: ScriptedBroker) -> None:
+    store, app = shop.create("store"), cloud.app("web", shop.space)
+    shop.bind(store, app)
+    broker.answers("DELETE binding", Answer(202))
+    broker.answers("GET binding last_operation", LATER)
+    shop.do("DELETE", f"/v3/apps/{app['guid']}")
+    assert "An operation for the service binding between app web and service instance store is in progress." in (
+        shop.failure()[1]
+    )
+    assert not gone(cloud, f"/v3/apps/{app['guid']}")
+    broker.answers("GET binding last_operation", Answer(410, {}))
+
+
 def test_a_space_goes_with_its_services(cloud: Cloud, shop: Shop, broker: ScriptedBroker) -> None:
     store = shop.create("store")
     shop.user_provided("theirs")
@@ -96,6 +109,7 @@ def test_a_space_goes_with_its_services(cloud: Cloud, shop: Shop, broker: Script
 
 def test_a_space_stays_when_its_services_stay(cloud: Cloud, shop: Shop, broker: ScriptedBroker) -> None:
     store, other = shop.create("store"), shop.create("other")
+    app = cloud.app("web", shop.space)
     space = cloud.admin.ok("GET", f"/v3/spaces/{shop.space}")["name"]
     broker.answers("DELETE instance", Answer(500, {"description": "no"}))
     shop.do("DELETE", f"/v3/spaces/{shop.space}")
@@ -105,7 +119,8 @@ def test_a_space_stays_when_its_services_stay(cloud: Cloud, shop: Shop, broker: 
         f"Deletion of space {space} failed because one or more resources within could not be deleted."
     )
     for name in ("store", "other"):
-        assert f"Service instance {name}: Service broker error: no" in detail
+        assert f"\tService instance {name}: Service broker error: no" in detail
+    assert not gone(cloud, f"/v3/apps/{app['guid']}")
     assert not gone(cloud, f"/v3/spaces/{shop.space}")
     assert shop.show(store)["last_operation"]["state"] == shop.show(other)["last_operation"]["state"] == "failed"
 
