@@ -85,6 +85,10 @@ class Api:
         """Change something by JSON."""
         return await self._send("PATCH", self._at(path), json=body)
 
+    async def delete(self, path: str) -> Any:
+        """Delete something; wait for the job when the platform starts one."""
+        return await self._send("DELETE", self._at(path))
+
     async def post_yaml(self, path: str, document: bytes) -> Any:
         """Send YAML; wait for the job when the platform starts one."""
         return await self._send("POST", self._at(path), data=document, headers={"Content-Type": "application/x-yaml"})

@@ -279,6 +279,59 @@ def user_import(file: Path, data_dir: Path | None) -> None:
 
 
 @cupola.group()
+def services() -> None:
+    """PostgreSQL databases for apps: offer them, or no more."""
+
+
+def _operator(function: _F) -> _F:
+    user = click.option(
+        "--user",
+        default="",
+        envvar="CUPOLA_USER",
+        help="Administrator; the password is taken from CUPOLA_PASSWORD. [the first user]",
+    )
+    password = click.option("--password", default="", envvar="CUPOLA_PASSWORD", hidden=True)
+    return user(password(function))
+
+
+@services.command("enable")
+@_data_dir
+@click.option(
+    "--server",
+    metavar="URL",
+    help="PostgreSQL server with its administrator, as postgresql://admin:password@host; - reads it from standard input. "
+    "[a cluster of its own here]",
+)
+@_operator
+def services_enable(data_dir: Path | None, server: str | None, user: str, password: str) -> None:
+    """Offer PostgreSQL databases in the marketplace, for everybody."""
+    from cupola.cli.services import Operator, enable
+
+    sys.exit(enable(_place(data_dir), server, Operator(user, password)))
+
+
+@services.command("disable")
+@_data_dir
+@_operator
+def services_disable(data_dir: Path | None, user: str, password: str) -> None:
+    """Offer no databases any more; refused while there are some."""
+    from cupola.cli.services import Operator, disable
+
+    sys.exit(disable(_place(data_dir), Operator(user, password)))
+
+
+@services.command("status")
+@_data_dir
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_operator
+def services_status(data_dir: Path | None, as_json: bool, user: str, password: str) -> None:
+    """Say whether databases are offered, where, and how many there are."""
+    from cupola.cli.services import Operator, status
+
+    sys.exit(status(_place(data_dir), as_json, Operator(user, password)))
+
+
+@cupola.group()
 def keys() -> None:
     """The keys that seal secrets in the database, and those that sign tokens."""
 

@@ -14,7 +14,7 @@ from cupola.cli.place import shown
 from cupola.cli.view import View
 from cupola.config import Settings
 from cupola.processes import output, running
-from cupola.processes.supervisor import AlreadySupervised, Event, Supervisor, programs
+from cupola.processes.supervisor import AlreadySupervised, Event, Supervisor, extras, programs
 
 __all__ = ["down"]
 
@@ -72,7 +72,9 @@ def _stop_alone(console: Console, settings: Settings, names: list[str]) -> int:
         if view is not None:
             view.event(event)
 
-    supervisor = Supervisor(settings, programs(settings), tell, lambda: view.tick() if view else None)
+    supervisor = Supervisor(
+        settings, programs(settings), tell, lambda: view.tick() if view else None, lambda: extras(settings)
+    )
     try:
         supervisor.lock()
         if not supervisor.adopt() and not supervisor.has_instances():

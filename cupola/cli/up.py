@@ -24,7 +24,7 @@ from cupola.cli.place import Credentials, shown
 from cupola.cli.view import View
 from cupola.config import Settings
 from cupola.processes import output, privileges, running
-from cupola.processes.supervisor import AlreadySupervised, CannotStart, Event, Supervisor, programs
+from cupola.processes.supervisor import AlreadySupervised, CannotStart, Event, Supervisor, extras, programs
 
 __all__ = ["Wish", "chosen_settings", "up"]
 
@@ -78,7 +78,7 @@ def _runs_as_wished(settings: Settings) -> bool:
 def _wait_until_ready(settings: Settings) -> None:
     """For a supervisor that somebody else started, perhaps a moment ago. Raises a click error when it gives up."""
     deadline = time.monotonic() + _START_SECONDS
-    names = [program.name for program in programs(settings)]
+    names = [program.name for program in programs(settings) if not program.optional]
     while not all((settings.run_dir / f"{name}.ready").exists() for name in names):
         if running.read(settings.run_dir, "supervisor") is None or time.monotonic() > deadline:
             raise click.ClickException(
@@ -142,7 +142,7 @@ class _Foreground:
         self._was_up = False
         wanted = programs(settings)
         self._view = View(console, [program.name for program in wanted], _title(settings))
-        self._supervisor = Supervisor(settings, wanted, self._tell, self._view.tick)
+        self._supervisor = Supervisor(settings, wanted, self._tell, self._view.tick, lambda: extras(settings))
 
     def run(self) -> int:
         privileges.guard()

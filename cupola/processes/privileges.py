@@ -4,6 +4,7 @@
                           calls that only administration needs; files: the controller writes the data directory, the
                           router sees its own part of it; another user than root where `platform.user` names one
     cell                  the capabilities that making containers takes
+    databases             like the router; it reads what was decided about databases, and writes nothing
     all                   not dumpable (nobody reads their memory), no core files, no new privileges by exec
 
 Imports little: the supervisor and the router use it.
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -30,6 +32,7 @@ __all__ = [
     "become",
     "confine_cell",
     "confine_controller",
+    "confine_databases",
     "confine_router",
     "finish_router",
     "guard",
@@ -107,6 +110,17 @@ def confine_router(settings: Settings) -> None:
 def finish_router() -> None:
     """No port is bound after this."""
     kernel.drop_capabilities()
+
+
+def confine_databases(settings: Settings, server: str) -> None:
+    """At the start of the process, while it has one thread and listens already. `server` is a URL, which may name files."""
+    guard()
+    kernel.drop_capabilities()
+    data = settings.data_dir
+    places = [part for place in (*_SYSTEM, *_interpreter()) for part in _beside(Path(place), data)]
+    home = [os.path.expanduser(f"~/{name}") for name in _OF_THE_DATABASE]  # noqa: PTH111 - plain strings
+    named = _PATH.findall(unquote(server).partition("?")[2])
+    _confine([*map(str, places), *home, *named], list(_DEVICES), [str(settings.run_dir)])
 
 
 def confine_cell() -> None:

@@ -12,9 +12,20 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Running", "code_fingerprint", "fingerprint", "forget", "open_running", "read", "write_own"]
+__all__ = [
+    "Running",
+    "ask_to_look",
+    "code_fingerprint",
+    "fingerprint",
+    "forget",
+    "open_bell",
+    "open_running",
+    "read",
+    "write_own",
+]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_BELL = "supervisor.bell"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +86,30 @@ def forget(run_dir: Path, name: str) -> None:
     """The process of this name is gone."""
     with contextlib.suppress(FileNotFoundError):
         (run_dir / f"{name}.pid").unlink()
+
+
+def open_bell(run_dir: Path) -> int:
+    """A descriptor that is readable when somebody has asked the supervisor to look again at what should run."""
+    file = run_dir / _BELL
+    file.unlink(missing_ok=True)
+    os.mkfifo(file, 0o600)
+    # For writing as well: it stays open, and is never at its end.
+    return os.open(file, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def ask_to_look(run_dir: Path) -> bool:
+    """Ask the supervisor to look again at what should run; False when there is none."""
+    try:
+        descriptor = os.open(run_dir / _BELL, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, b"x")
+    except BlockingIOError:
+        pass  # it has been asked often enough
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def fingerprint(settings: bytes) -> str:

@@ -26,11 +26,13 @@ from typing import Literal
 import msgspec
 
 from cupola.config import Settings, read_resolved, write_resolved
+from cupola.databases import choice
 from cupola.processes import output, privileges, running
+from cupola.processes.program import Program, extras, programs
 from cupola.processes.running import Running
 from cupola.secrets import generated
 
-__all__ = ["AlreadySupervised", "CannotStart", "Event", "Program", "State", "Supervisor", "main", "programs"]
+__all__ = ["AlreadySupervised", "CannotStart", "Event", "Program", "State", "Supervisor", "extras", "main", "programs"]
 
 CANNOT_START = 3
 """Exit status by which a process says that starting it again is of no use."""
@@ -71,43 +73,6 @@ class Event(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Program:
-    """A process to keep running. `NAME.ready` in the run directory says that it is of use."""
-
-    name: str
-    command: tuple[str, ...]
-    stop_turn: int = 0
-    """All of a turn are stopped together, the next turn after that."""
-    stop_seconds: float = 15.0
-    """Seconds after which a process that was asked to end is killed."""
-    unprivileged: bool = False
-    """Runs as `platform.user`."""
-
-
-def programs(settings: Settings) -> list[Program]:
-    """The platform's processes on one machine."""
-    python = (sys.executable, "-P", "-m")
-    grace = settings.runtime.graceful_stop_seconds
-    return [
-        # The router finishes its requests while the apps finish theirs; what both report still reaches the controller.
-        Program(
-            "controller",
-            (*python, "cupola.processes.controller"),
-            stop_turn=1,
-            stop_seconds=20,
-            unprivileged=True,
-        ),
-        Program(
-            "router",
-            (*python, "cupola.processes.router"),
-            stop_seconds=settings.router.drain_seconds + 5,
-            unprivileged=True,
-        ),
-        Program("cell", (*python, "cupola.processes.cell"), stop_seconds=grace + 10),
-    ]
-
-
 @dataclass
 class _Child:
     program: Program
@@ -132,6 +97,7 @@ class Supervisor:
     """One per run directory: `lock` first, then `run`, or `adopt` and `stop`; `close` last. Belongs to one thread.
 
     `tell` gets every event; `on_turn` is called while something is starting or stopping, for who shows the time.
+    `look` says which processes come and go, whether they are wanted or not; it is asked again when the bell was rung.
     """
 
     def __init__(
@@ -140,19 +106,21 @@ class Supervisor:
         wanted: Sequence[Program],
         tell: Callable[[Event], None],
         on_turn: Callable[[], None] = lambda: None,
+        look: Callable[[], Sequence[Program]] | None = None,
     ) -> None:
         self.settings = settings
         self.run_dir = settings.run_dir
         self.account = settings.account
         self.fingerprint = running.fingerprint(msgspec.json.encode(settings, enc_hook=str))
         self._children = [_Child(program) for program in wanted]
+        self._extras = look
         self._tell = tell
         self._on_turn = on_turn
         self._asked: Literal["stop", "leave"] | None = None
         self._announced = False
         self._apps_ran = False
         self._rotated = time.monotonic()
-        self._lock = -1
+        self._lock = self._bell = -1
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def lock(self) -> None:
@@ -167,6 +135,7 @@ class Supervisor:
             os.close(descriptor)
             raise AlreadySupervised(running.read(self.run_dir, "supervisor")) from None
         self._lock = descriptor
+        self._bell = running.open_bell(self.run_dir)
         running.write_own(self.run_dir, "supervisor", self.fingerprint)
 
     def close(self) -> None:
@@ -179,6 +148,9 @@ class Supervisor:
             running.forget(self.run_dir, "supervisor")
             os.close(self._lock)
             self._lock = -1
+        if self._bell >= 0:
+            os.close(self._bell)
+            self._bell = -1
         for descriptor in (self._wake, self._waker):
             os.close(descriptor)
 
@@ -191,6 +163,9 @@ class Supervisor:
 
     def adopt(self) -> list[str]:
         """Take over the processes that run already; returns their names."""
+        for program in self._extras() if self._extras is not None else ():
+            if not program.wanted and running.read(self.run_dir, program.name):
+                self._children.append(_Child(program))
         for child in self._children:
             found = running.open_running(self.run_dir, child.program.name)
             if found is not None:
@@ -254,25 +229,56 @@ class Supervisor:
         """Adopt what runs, replace what differs, start what is missing."""
         (self.run_dir / "stop-apps").unlink(missing_ok=True)
         for child in self._children:
-            if child.program.name != "controller":
+            if child.program.name != "controller" and not child.program.optional:
                 token = generated.password(43).encode()
                 generated.create_private(self.run_dir / f"{child.program.name}.token", token)
         write_resolved(self.settings, self.run_dir / "settings.json")
         if self.account is not None:
             privileges.share(self.settings, self.account)
+            choice.share(self.settings.data_dir, self.account)
         self.adopt()
         for child in self._children:
-            if not child.alive:
+            if not child.program.wanted:
+                self._ask_to_end(child, "stopping")
+            elif not child.alive:
                 self._spawn(child)
-            elif child.running is not None and child.running.fingerprint != self.fingerprint:
+            elif child.running is not None and child.running.fingerprint != self._version(child.program):
                 child.proven = False
                 self._ask_to_end(child, "replacing")
+
+    def _look_again(self) -> None:
+        """Start, replace and stop the processes that come and go, as is wanted now."""
+        for program in self._extras() if self._extras is not None else ():
+            child = next((child for child in self._children if child.program.name == program.name), None)
+            if child is None:
+                if program.wanted:
+                    self._children.append(_Child(program))
+                    self._spawn(self._children[-1])
+                continue
+            before, child.program = child.program, program
+            if not program.wanted:
+                if child.alive:
+                    self._ask_to_end(child, "stopping")
+                else:
+                    child.due = float("inf")
+                    self._change(child, "stopped")
+            elif child.state == "stopping":
+                self._change(child, "replacing")
+            elif not child.alive:
+                self._spawn(child)
+            elif before.version != program.version:
+                self._ask_to_end(child, "replacing")
+
+    def _version(self, program: Program) -> str:
+        return program.version or self.fingerprint
 
     def _turn(self) -> None:
         now = time.monotonic()
         for child in self._children:
             self._look(child, now)
-        if not self._announced and all(child.state == "ready" for child in self._children):
+        self._children = [child for child in self._children if child.program.wanted or child.state != "stopped"]
+        needed = [child for child in self._children if not child.program.optional]
+        if not self._announced and all(child.state == "ready" for child in needed):
             self._announced = True
             self._tell(Event("", "ready"))
         if now - self._rotated > _ROTATE:
@@ -305,15 +311,19 @@ class Supervisor:
 
     def _poll(self, seconds: float) -> None:
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        for descriptor in (self._wake, self._bell):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
         alive = {child.pidfd: child for child in self._children if child.alive}
         for descriptor in alive:
             poll.register(descriptor, select.POLLIN)
         # Rounded up: a wait that is cut to whole milliseconds would spin before its end.
         for descriptor, _ in poll.poll(int(seconds * 1000) + 1):
-            if descriptor == self._wake:
+            if descriptor in (self._wake, self._bell):
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake, 4096)
+                    os.read(descriptor, 4096)
+                if descriptor == self._bell and self._asked is None:
+                    self._look_again()
             else:
                 self._ended(alive[descriptor])
 
@@ -332,10 +342,11 @@ class Supervisor:
             return
         child.failures += 1
         said = self._last_words(child)
-        if status == CANNOT_START and not child.proven:
+        needed = not child.proven and not child.program.optional
+        if status == CANNOT_START and needed:
             self._change(child, "failed", said)
             raise CannotStart(said)
-        if not child.proven and child.failures >= GIVE_UP:
+        if needed and child.failures >= GIVE_UP:
             self._change(child, "failed", said)
             raise CannotStart(
                 f"the {child.program.name} ended {child.failures} times while starting ({_how(status)}: {said}): "
@@ -388,7 +399,7 @@ class Supervisor:
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (log, 1), (log, 2)):
                 os.dup2(source, target)
-            running.write_own(self.run_dir, program.name, self.fingerprint)
+            running.write_own(self.run_dir, program.name, self._version(program))
             os.chdir(self.run_dir)
             if program.unprivileged and self.account is not None:
                 privileges.become(self.settings, self.account, program.name)
@@ -411,7 +422,7 @@ class Supervisor:
 
     def _ask_to_end(self, child: _Child, state: State) -> None:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(child.pidfd, signal.Signals(child.program.stop_signal))
         child.due = time.monotonic() + child.program.stop_seconds
         self._change(child, state)
 
@@ -514,7 +525,7 @@ def main() -> int:
             os.close(listener)
             listener = None
 
-    supervisor = Supervisor(settings, programs(settings), tell)
+    supervisor = Supervisor(settings, programs(settings), tell, look=lambda: extras(settings))
     try:
         supervisor.lock()
         supervisor.run()

@@ -18,7 +18,14 @@ def main() -> int:
     settings = Settings(data_dir=Path(sys.argv[1]))
     settings.platform.description = sys.argv[3] if len(sys.argv) > 3 else ""
     programs = msgspec.json.decode(sys.argv[2], type=list[Program])
-    supervisor = Supervisor(settings, programs, tell)
+    extras = settings.data_dir / "extras.json"
+
+    def look() -> list[Program]:
+        return msgspec.json.decode(extras.read_bytes(), type=list[Program])
+
+    if extras.exists():
+        programs += [program for program in look() if program.wanted]
+    supervisor = Supervisor(settings, programs, tell, look=look if extras.exists() else None)
     try:
         supervisor.lock()
         supervisor.run()

@@ -305,3 +305,99 @@ def test_the_lock_is_not_inherited(supervise: Callable[..., Supervision]) -> Non
     platform.signal(signal.SIGKILL)
     with (platform.run_dir / "supervisor.lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def decide(data: Path, *programs: Program) -> None:
+    """Which processes come and go, and whether they are wanted."""
+    (data / "extras.json").write_bytes(msgspec.json.encode(list(programs)))
+
+
+def extra(name: str = "extra", script: str = READY, **more: Any) -> Program:
+    return program(name, script, **{"optional": True, "version": "1", **more})
+
+
+def test_a_process_comes_changes_and_goes_while_the_platform_runs(
+    supervise: Callable[..., Supervision], tmp_path: Path
+) -> None:
+    decide(tmp_path, extra(wanted=False))
+    platform = supervise(program("cell"))
+    platform.until("", "ready")
+    cell = platform.pid("cell")
+    decide(tmp_path, extra())
+    assert running.ask_to_look(platform.run_dir)
+    platform.until("extra", "ready")
+    first = platform.pid("extra")
+    assert running.ask_to_look(platform.run_dir)
+    os.kill(first, signal.SIGKILL)
+    platform.until("extra", "ready")
+    second = platform.pid("extra")
+    decide(tmp_path, extra(version="2"))
+    running.ask_to_look(platform.run_dir)
+    platform.until("extra", "replacing")
+    platform.until("extra", "ready")
+    assert len({first, second, platform.pid("extra")}) == 3
+    decide(tmp_path, extra(wanted=False))
+    running.ask_to_look(platform.run_dir)
+    platform.until("extra", "stopped")
+    assert running.read(platform.run_dir, "extra") is None
+    assert platform.pid("cell") == cell
+    decide(tmp_path, extra())
+    running.ask_to_look(platform.run_dir)
+    platform.until("extra", "ready")
+    assert platform.signal(signal.SIGTERM) == 0
+    assert running.read(platform.run_dir, "extra") is None
+    assert not running.ask_to_look(platform.run_dir)
+
+
+def test_who_is_wanted_again_while_ending_comes_back(supervise: Callable[..., Supervision], tmp_path: Path) -> None:
+    slow = "trap 'sleep 0.5; exit 0' TERM; touch $0.ready; while :; do sleep 0.1; done"
+    decide(tmp_path, extra(script=slow))
+    platform = supervise(program("cell"), extra(script=slow))
+    platform.until("extra", "ready")
+    for wanted, state in ((False, "stopping"), (True, "replacing")):
+        decide(tmp_path, extra(script=slow, wanted=wanted))
+        running.ask_to_look(platform.run_dir)
+        platform.until("extra", state)
+    platform.until("extra", "ready")
+
+
+def test_what_is_optional_and_cannot_start_keeps_nobody_waiting(
+    supervise: Callable[..., Supervision], tmp_path: Path
+) -> None:
+    script = "test -f $0.may || { echo the extra cannot start: not yet; exit 3; }; touch $0.ready; exec sleep 600"
+    decide(tmp_path, extra(script=script))
+    platform = supervise(program("cell", "sleep 1; touch $0.ready; exec sleep 600"))
+    for _ in range(6):
+        assert "the extra cannot start: not yet" in platform.until("extra", "waiting").text
+    (platform.run_dir / "extra.may").touch()
+    platform.until("extra", "ready")
+    assert any(event == Event("", "ready") for event in platform.events)
+
+
+def test_what_is_not_wanted_any_more_and_was_left_is_stopped(
+    supervise: Callable[..., Supervision], tmp_path: Path
+) -> None:
+    decide(tmp_path, extra())
+    first = supervise(program("cell"))
+    first.until("extra", "ready")
+    pid = first.pid("extra")
+    first.signal(signal.SIGKILL)
+    decide(tmp_path, extra(wanted=False))
+    second = supervise(program("cell"))
+    second.until("extra", "stopped")
+    wait_for_end(pid)
+
+
+def test_a_version_of_its_own_outlives_other_settings(supervise: Callable[..., Supervision], tmp_path: Path) -> None:
+    script = "trap 'echo interrupted >> log; exit 0' INT; touch $0.ready; while :; do sleep 0.1; done"
+    decide(tmp_path, extra(script=script, stop_signal=int(signal.SIGINT)))
+    first = supervise(program("cell"))
+    first.until("extra", "ready")
+    pid = first.pid("extra")
+    first.signal(signal.SIGUSR1)
+    second = supervise(program("cell"), settings="other")
+    second.until("cell", "replacing")
+    second.until("", "ready")
+    assert second.pid("extra") == pid
+    assert second.signal(signal.SIGTERM) == 0
+    assert (second.run_dir / "log").read_text() == "interrupted\n"

@@ -1,0 +1,1 @@
+"""PostgreSQL databases as a service: the broker that sells them, and the server that they are on. Off by default."""
