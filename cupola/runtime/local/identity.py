@@ -6,8 +6,8 @@ In the record directory, and so in the instance, they lie as
     credentials/instance.key -> ..data/instance.key     PKCS#1, as Cloud Foundry's Java libraries read it
     credentials/..data -> ..<end>                       replaced in one step, so that nobody sees half of a new pair
 
-and `<end>` is when the certificate ends, in seconds since 1970. The cell has an authority of its own: it makes new
-certificates whether there is a controller or not.
+and `<end>` is when the certificate ends, in seconds since 1970, to the microsecond. The cell has an authority of its
+own: it makes new certificates whether there is a controller or not.
 """
 
 import contextlib
@@ -92,7 +92,8 @@ class Identities:
         key = self._keys.get()
         certificate = self._certificate(container, address, key, end)
         directory.mkdir(mode=0o755, exist_ok=True)
-        made = directory / f"..{end:.0f}"
+        # To the microsecond: a second pair within a second must not come into the place that somebody reads.
+        made = directory / f"..{end:.6f}"
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(mode=0o755)
         _put(made / "instance.crt", certificate, owner, 0o444)
