@@ -8,6 +8,7 @@ from cupola.domain import builds_outcome
 from cupola.store import rows
 from cupola.store.staging import packages
 from tests.api.conftest import Cloud
+from tests.scripted_cell import ScriptedCell
 
 LABEL = {"metadata": {"labels": {"a": "b"}}}
 
@@ -144,3 +145,19 @@ def test_a_stack_must_be_one(site: Site) -> None:
     assert site.cloud.admin.problem("POST", "/v3/builds", {"package": {"guid": site.package}, **data}) == expected
     body = {"name": "x", "relationships": {"space": {"data": {"guid": site.space}}}, **data}
     assert site.cloud.admin.problem("POST", "/v3/apps", body) == expected
+
+
+def test_stronger_variables_win_while_staging(site: Site) -> None:
+    """Group, then the app's own, then the build's, then the platform's."""
+    admin = site.cloud.admin
+    group = dict.fromkeys(("A", "B", "C", "CF_STACK"), "group")
+    admin.ok("PATCH", "/v3/environment_variable_groups/staging", {"var": group})
+    admin.ok("PATCH", "/v3/environment_variable_groups/running", {"var": {"D": "running"}})
+    admin.ok("PATCH", f"/v3/apps/{site.app}/environment_variables", {"var": {"B": "app", "C": "app"}})
+    body = {"package": {"guid": site.package}, "environment_variables": {"C": "build"}}
+    build = admin.ok("POST", "/v3/builds", body, 201)["guid"]
+    task = ScriptedCell(site.cloud.database, site.cloud.settings).task(build)
+    assert task is not None
+    found = {name: task.env.get(name) for name in "ABCD"}
+    assert found == {"A": "group", "B": "app", "C": "build", "D": None}
+    assert task.env["CF_STACK"] == "cflinuxfs4"
