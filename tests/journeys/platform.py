@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cupola.processes import running
+from tests.ordinary import Ordinary
 from tests.ports import free_port
 
 __all__ = ["ROOT", "Answer", "Platform", "eventually", "started"]
@@ -46,6 +47,8 @@ class Platform:
     data_dir: Path
     port: int
     environment: dict[str, str] = field(default_factory=dict)
+    user: Ordinary | None = None
+    """Who runs it, when root tests what others have."""
 
     @property
     def url(self) -> str:
@@ -57,10 +60,13 @@ class Platform:
 
     def cupola(self, *arguments: str, check: bool = True, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the `cupola` command for this platform."""
-        command = [sys.executable, "-m", "cupola.cli", "--data-dir", str(self.data_dir), *arguments]
+        python, environment, identity = sys.executable, {**os.environ, "PYTHONPATH": str(ROOT)}, {}
+        if self.user is not None:
+            python, environment, identity = self.user.python, self.user.environment, self.user.identity
+        command = [python, "-m", "cupola.cli", "--data-dir", str(self.data_dir), *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
-            env={**os.environ, **self.environment, "PYTHONPATH": str(ROOT)},
+            env={**environment, **self.environment}, **identity,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"cupola {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
