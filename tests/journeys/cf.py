@@ -1,5 +1,6 @@
 """The official `cf` as a function."""
 
+import functools
 import os
 import subprocess
 from dataclasses import dataclass, field
@@ -35,6 +36,17 @@ class Cf:
         done = self.run(*arguments, cwd=cwd, seconds=seconds, answer=answer)
         assert done.returncode == 0, f"cf {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
+
+    def refused(self, *arguments: str, status: int = 1, cwd: Path | None = None, answer: str = "") -> str:
+        """Run a command that must fail with this exit status; what it printed."""
+        done = self.run(*arguments, cwd=cwd, answer=answer)
+        assert done.returncode == status, f"cf {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    @functools.cached_property
+    def major(self) -> int:
+        """8 or 9."""
+        return int(self("version").split(" version ")[1].partition(".")[0])
 
     def guid(self, app: str) -> str:
         return self("app", app, "--guid").strip()

@@ -55,3 +55,27 @@ def cf(request: pytest.FixtureRequest, platform: Platform, tmp_path_factory: pyt
     cf("create-space", "journeys", "-o", f"org-{name}")
     cf("target", "-o", f"org-{name}", "-s", "journeys")
     return cf
+
+
+@pytest.fixture(scope="module")
+def desk(
+    cf: Cf, platform: Platform, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cf]:
+    """A second session of the same `cf`, with an org of the module's own that goes with all that is in it.
+
+    The org is called like the module and the program (`tenancy-cf9`), its space `desk`.
+    """
+    org = f"{request.module.__name__.rpartition('_')[2]}-{cf.name}"
+    desk = Cf(cf.program, tmp_path_factory.mktemp(org))
+    desk("api", platform.url)
+    desk("auth", "admin", platform.password)
+    desk("create-org", org)
+    desk("create-space", "desk", "-o", org)
+    desk("target", "-o", org, "-s", "desk")
+    yield desk
+    desk("delete-org", "-f", org)
+
+
+@pytest.fixture
+def platform_url(platform: Platform) -> str:
+    return platform.url
