@@ -1,6 +1,7 @@
 """Routes and destinations over HTTP."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -367,7 +368,10 @@ def test_destinations_are_replaced_weighted_and_spoken_to(cloud: Cloud) -> None:
     one = f"{path}/{kept[0]['guid']}"
     changed = cloud.admin.ok("PATCH", one, {"protocol": "http1"})
     assert (changed["protocol"], sorted(changed["links"])) == ("http1", ["destinations", "route"])
-    assert cloud.admin.ok("PATCH", one, {"protocol": "http2"})["protocol"] == "http2"
+    answer = cloud.admin.patch(one, {"protocol": "http2"})
+    assert answer.json()["protocol"] == "http2"
+    for warned in (answer, cloud.admin.put(path, [worker])):
+        assert unquote(warned.headers["X-Cf-Warnings"]).startswith("The protocol http2 is stored, not spoken")
     assert cloud.admin.ok("PATCH", one, {})["protocol"] == "http2"
     assert cloud.admin.ok("PATCH", one, {"protocol": None})["protocol"] == "http1"
     tcp = "Destination protocol must be 'http1' or 'http2' if the parent route's protocol is 'http'"
