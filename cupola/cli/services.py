@@ -199,7 +199,7 @@ def _start(settings: Settings) -> None:
     offsets = {one.name: _size(settings, one.name) for one in wanted}
     _ask_to_look(settings)
     deadline = time.monotonic() + _READY_SECONDS
-    while missing := [one for one in wanted if not _is_ready(settings, one)]:
+    while missing := [one for one in wanted if not _is_ready(settings, one, newly=True)]:
         for one in missing:
             for line in output.tail(output.place(settings.data_dir, one.name), offsets[one.name]):
                 if line.startswith(f"the {one.name} cannot start: "):
@@ -213,10 +213,12 @@ def _start(settings: Settings) -> None:
         time.sleep(0.05)
 
 
-def _is_ready(settings: Settings, program: Program) -> bool:
+def _is_ready(settings: Settings, program: Program, *, newly: bool = False) -> bool:
+    """`newly`: it was started with what was decided last."""
     found = running.read(settings.run_dir, program.name)
-    is_new = found is not None and found.fingerprint == program.version
-    return is_new and (settings.run_dir / f"{program.name}.ready").exists()
+    if found is None or (newly and found.fingerprint.rpartition("-")[2] != program.version.rpartition("-")[2]):
+        return False
+    return (settings.run_dir / f"{program.name}.ready").exists()
 
 
 def _size(settings: Settings, name: str) -> int:

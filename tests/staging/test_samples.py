@@ -11,7 +11,7 @@ import yaml
 from tests.buildpacks.running import running
 from tests.staging.staged import SAMPLES, Staged, stage
 
-NAMES = ("static", "python", "node", "binary")
+NAMES = ("static", "python", "database", "node", "binary")
 EXPECTED = {
     "static": ("staticfile", "Hello from Cupola"),
     "python": ("python", "Hello from sample"),
@@ -24,12 +24,14 @@ def built(sample: str, tmp_path: Path, *, cache: str = "") -> Staged:
     if sample == "node" and shutil.which("npm", path="/usr/local/bin:/usr/bin:/bin") is None:
         pytest.skip("there is no npm on this machine")
     staged = stage(SAMPLES / sample, tmp_path, cache=cache)
-    if sample == "python" and ("No matching distribution" in staged.log or "Could not find a version" in staged.log):
+    if sample in {"python", "database"} and (
+        "No matching distribution" in staged.log or "Could not find a version" in staged.log
+    ):
         pytest.skip("the package index cannot be reached")
     return staged
 
 
-@pytest.mark.parametrize("sample", NAMES)
+@pytest.mark.parametrize("sample", sorted(EXPECTED))
 def test_a_sample_is_detected_built_and_answers(tmp_path: Path, sample: str) -> None:
     buildpack, greeting = EXPECTED[sample]
     staged = built(sample, tmp_path)
@@ -56,6 +58,22 @@ def test_the_python_sample_keeps_a_guest_book(tmp_path: Path) -> None:
             assert "<li>&lt;me&gt;</li>" in answer.read().decode()
         with urllib.request.urlopen(app.address + "/health", timeout=30) as answer:
             assert answer.read() == b'{"instance":"0","status":"ok"}\n'
+
+
+def test_the_database_sample_says_what_it_lacks_and_keeps_notes_once_it_has_it(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    staged = built("database", tmp_path)
+    with running(staged, tmp_path / "run") as app:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(app.address + "/", timeout=30)
+        with caught.value as error:
+            assert (error.code, b"No database is bound yet" in error.read()) == (503, True)
+    with running(staged, tmp_path / "again", env={"DATABASE_URL": postgres_server}) as app:
+        with urllib.request.urlopen(app.address + "/notes", data=b"text=<mine>", timeout=30) as answer:
+            page = answer.read().decode()
+        assert "Hello from PostgreSQL" in page
+        assert "<li>&lt;mine&gt; <small>" in page
 
 
 @pytest.mark.parametrize("sample", NAMES)
