@@ -25,6 +25,7 @@ from cupola.cli import certificates, checks, place, toolchains
 from cupola.cli.place import shown
 from cupola.cli.up import chosen_settings
 from cupola.config import ConfigError, Settings
+from cupola.databases import choice, cluster
 from cupola.processes import running
 from cupola.runtime.local import cgroups, kernel, probe
 
@@ -106,6 +107,7 @@ def examine(data_dir: Path, wished: Wished = None) -> Iterator[Check]:
         _addresses(settings, is_running),
         _isolation(settings, is_running),
         _runtimes(settings),
+        _services(settings),
     )
     for check in itertools.chain.from_iterable(sections):
         yield replace(check, consequence="", remedy="") if check.state == "good" else check
@@ -387,3 +389,28 @@ def _runtimes(settings: Settings) -> Iterator[Check]:
         state: State = "good" if tool.version else "weaker"
         found = f"{tool.version} ({tool.path})" if tool.version else tool.problem
         yield Check("Runtimes for apps", tool.name, state, found, tool.consequence, tool.remedy)
+
+
+# Services
+
+
+def _services(settings: Settings) -> Iterator[Check]:
+    """Whether databases can be offered on a cluster of our own."""
+    section, name = "Services", "PostgreSQL"
+    without = "`cupola services enable` offers databases on a server that is named with --server, and nowhere else"
+    try:
+        found = choice.read(settings.data_dir)
+        if found is not None and found.enabled and found.server:
+            yield Check(section, name, "good", "databases are offered on a named server")
+            return
+        if found is not None and found.enabled:
+            without = "the databases that are offered here do not start"
+        made_by = cluster.version(cluster.Place.of(settings.data_dir))
+        programs, version = cluster.find(made_by)
+        cluster.account()
+    except choice.Unreadable as error:
+        yield Check(section, name, "weaker", "", str(error), "")
+    except cluster.NoPostgres as error:
+        yield Check(section, name, "weaker", "", without, str(error))
+    else:
+        yield Check(section, name, "good", f"{version} ({programs})")

@@ -112,7 +112,7 @@ def finish_router() -> None:
     kernel.drop_capabilities()
 
 
-def confine_databases(settings: Settings, server: str) -> None:
+def confine_databases(settings: Settings, server: str = "") -> None:
     """At the start of the process, while it has one thread and listens already. `server` is a URL, which may name files."""
     guard()
     kernel.drop_capabilities()

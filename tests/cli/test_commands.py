@@ -73,7 +73,13 @@ def test_the_directory_may_be_named_before_the_command_or_by_the_environment(
 def test_doctor_leaves_no_trace(tmp_path: Path) -> None:
     place = tmp_path / "new" / "data"
     found = json.loads(run("doctor", "--json", "--data-dir", str(place), status=0))
-    assert {one["section"] for one in found} == {"Machine", "Addresses", "Isolation of apps", "Runtimes for apps"}
+    assert {one["section"] for one in found} == {
+        "Machine",
+        "Addresses",
+        "Isolation of apps",
+        "Runtimes for apps",
+        "Services",
+    }
     assert all(one["remedy"] for one in found if one["state"] != "good" and one["name"] not in {"mode", "root"})
     assert not list(tmp_path.iterdir())
 

@@ -9,6 +9,7 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def shown(platform: Platform) -> dict[str, Any]:
     return found
 
 
+def is_ready(platform: Platform, name: str) -> bool:
+    return bool(shown(platform)["processes"][name] == "ready")
+
+
 def test_a_newcomer_binds_a_real_database(own: Platform, buyer: Cf) -> None:
     app, other, stranger = (f"{name}-{buyer.name}" for name in ("notes", "other", "stranger"))
     assert re.search(r"postgresql\s+small, medium\s+PostgreSQL databases", buyer("marketplace"))
@@ -191,7 +196,7 @@ def test_what_is_killed_comes_back_with_the_data(own: Platform, buyer: Cf, bound
     for name in PROCESSES:
         before = own.pid(name)
         kill(own, name)
-        eventually(lambda name=name: shown(own)["processes"][name] == "ready", what=f"{name} is back")
+        eventually(partial(is_ready, own, name), what=f"{name} is back")
         assert own.pid(name) != before
         assert "still here" in read(own, bound)
     buyer("create-service-key", bound, "after", "--wait")

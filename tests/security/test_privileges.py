@@ -140,6 +140,24 @@ def test_the_router_sees_its_own_part(data: Path) -> None:
     ]
 
 
+def test_the_broker_of_databases_writes_nothing(data: Path) -> None:
+    (data / "databases").mkdir()
+    (data / "databases/choice.json").write_text("secret")
+    said = confined(
+        "databases",
+        data,
+        "print([reads(data / name) for name in ('keys/vault.json', 'cupola.db', 'databases/choice.json', 'run/settings.json')])\n"
+        "print([writes(data / name) for name in ('keys/vault.json', 'databases/choice.json', 'run/databases.ready')])\n"
+        "print(writes('/tmp/cupola-test-of-privileges'), reads('/etc/shadow'))\n"
+        "(data / 'run' / 'databases.ready').unlink()",
+    )
+    assert said.splitlines() == [
+        "['refused', 'refused', 'refused', 'refused']",
+        "['refused', 'refused', 'writes']",
+        "refused refused",
+    ]
+
+
 def test_the_controller_writes_its_data_and_nothing_else(data: Path) -> None:
     said = confined(
         "controller",
@@ -157,7 +175,7 @@ def test_administration_is_no_system_call_of_theirs(data: Path) -> None:
         "    try: call(); print('done')\n"
         "    except OSError as error: print(error.errno)"
     )
-    for process in ("controller", "router"):
+    for process in ("controller", "router", "databases"):
         assert confined(process, data, code).split() == ["1", "1"]
 
 
