@@ -34,14 +34,15 @@ def lifecycle_problems(value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
         yield "Lifecycle must be an object"
         return
-    if value.get("type") not in _LIFECYCLES:
+    kind = value.get("type") or "buildpack"
+    if kind not in _LIFECYCLES:
         yield f"Lifecycle type is not included in the list: {', '.join(_LIFECYCLES)}"
         return
     data = value.get("data")
     if not isinstance(data, dict):
         yield "Lifecycle data must be an object"
         return
-    yield from _lifecycle_data_problems(value["type"], data)
+    yield from _lifecycle_data_problems(kind, data)
 
 
 def _lifecycle_data_problems(lifecycle: str, data: dict[str, Any]) -> Iterator[str]:
@@ -50,23 +51,29 @@ def _lifecycle_data_problems(lifecycle: str, data: dict[str, Any]) -> Iterator[s
     if unknown:
         yield "Lifecycle Unknown field(s): " + ", ".join(f"'{name}'" for name in unknown)
     names = data.get("buildpacks")
-    if names is not None:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if names is not None and not isinstance(names, list):
+        yield "Lifecycle Buildpacks must be an array"
+    elif names is not None:
+        if not all(isinstance(name, str) for name in names):
             yield "Lifecycle Buildpacks can only contain strings"
-        elif any(not 1 <= len(name) <= 4096 for name in names):
+        if any(isinstance(name, str) and not (name.strip() and len(name) <= 4096) for name in names):
             yield "Lifecycle Buildpacks entries must be between 1 and 4096 characters"
     stack = data.get("stack")
-    if stack is not None and (not isinstance(stack, str) or not 1 <= len(stack) <= 4096):
-        yield "Lifecycle Stack must be a string between 1 and 4096 characters"
+    if stack is not None and not isinstance(stack, str):
+        yield "Lifecycle Stack must be a string"
+    elif stack is not None and not 1 <= len(stack) <= 4096:
+        yield "Lifecycle Stack must be between 1 and 4096 characters"
     credentials = data.get("credentials")
     if credentials is not None and not isinstance(credentials, dict):
-        yield "Lifecycle credentials must be an object"
+        yield "Lifecycle Credentials must be an object"
+    elif credentials is not None and not all(isinstance(one, dict) for one in credentials.values()):
+        yield "Lifecycle Credentials credentials value must be a hash"
 
 
 LIFECYCLE_SCHEMA = {
     "type": "object",
-    "properties": {"type": {"type": "string", "enum": list(_LIFECYCLES)}, "data": {"type": "object"}},
-    "required": ["type", "data"],
+    "properties": {"type": {"type": ["string", "null"], "enum": [*_LIFECYCLES, None]}, "data": {"type": "object"}},
+    "required": ["data"],
 }
 
 

@@ -10,6 +10,7 @@ from cupola.api import access
 from cupola.domain import access as rules_of_access
 from cupola.domain import buildpacks as rules
 from cupola.domain import visibility
+from cupola.errors import CloudError
 from cupola.rest import uploads
 from cupola.rest.message import Message, boolean, integer, metadata, string
 from cupola.rest.operation import Accepted, Call, Operation, StreamCall, create, delete, list_, show, update
@@ -128,32 +129,41 @@ def delete_buildpack(call: Call[Row[Any], None]) -> Accepted:
     return Accepted(guid)
 
 
+def _invalid(problem: str) -> CloudError:
+    return errors.unprocessable(f"Uploaded buildpack file is invalid: {problem}")
+
+
 async def upload_buildpack(call: StreamCall) -> Response:
     """Upload a buildpack's zip."""
     actor = call.actor
     assert actor is not None
 
-    def check(tx: Tx) -> None:
+    def check(tx: Tx) -> str:
         rules_of_access.require_admin(actor)
         row = rows.by_guid(tx, buildpacks, call.path["guid"])
         if row is None:
             raise errors.not_found("Buildpack")
         if row.locked:
             raise errors.unprocessable("Buildpack is locked")
+        return str(row.lifecycle)
 
-    await call.read(check)
+    lifecycle = await call.read(check)
     settings = call.services.settings
     limit = settings.blobs.max_buildpack_bytes
     upload = await uploads.receive(call.request, {"bits": lambda: call.services.blobs.writer(limit)})
     if "bits" not in upload.files:
-        raise errors.unprocessable("Bits may not be blank. Upload the buildpack's zip file as form field 'bits'.")
+        raise _invalid("A buildpack zip file must be uploaded as 'bits'")
     blob, filename = upload.files["bits"]
-    if not filename.endswith(".zip"):
-        raise errors.unprocessable(f"{filename or 'The file'} is not a zip")
+    if blob.size == 0:
+        raise _invalid(f"{filename} cannot be empty")
 
     def stack() -> str | None:
         with call.services.blobs.open(blob.digest) as bits:
-            return rules.stack_in_zip(bits)
+            bad = rules.form_problem(bits.read(512), lifecycle)
+            if bad:
+                raise _invalid(f"{filename} {bad}")
+            bits.seek(0)
+            return rules.stack_in_zip(bits) if lifecycle == "buildpack" else None
 
     found = await call.in_thread(stack)
 

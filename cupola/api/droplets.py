@@ -14,6 +14,7 @@ from cupola.domain import access as rules_of_access
 from cupola.domain import droplets as rules
 from cupola.domain import visibility
 from cupola.domain.buildpack_names import redacted
+from cupola.errors import CloudError
 from cupola.rest import listing, uploads
 from cupola.rest.document import decode
 from cupola.rest.message import Message, metadata, nested, object_, string, to_one
@@ -239,6 +240,10 @@ def _visible_droplet(tx: Tx, call: StreamCall) -> Row[Any]:
     return row
 
 
+def _invalid(problem: str) -> CloudError:
+    return errors.unprocessable(f"Uploaded droplet file is invalid: {problem}")
+
+
 async def upload_droplet(call: StreamCall) -> Response:
     """Upload a droplet's bits, a gzipped tar file."""
     actor = call.actor
@@ -247,10 +252,12 @@ async def upload_droplet(call: StreamCall) -> Response:
     limit = call.services.settings.blobs.max_droplet_bytes
     upload = await uploads.receive(call.request, {"bits": lambda: call.services.blobs.writer(limit)})
     if "bits" not in upload.files:
-        raise errors.unprocessable("A droplet must be uploaded as form field 'bits'")
+        raise _invalid("A droplet tgz file must be uploaded as 'bits'")
     blob, filename = upload.files["bits"]
     if not filename.endswith((".tgz", ".tar.gz")):
-        raise errors.unprocessable(f"{filename or 'The file'} is not a tgz")
+        raise _invalid(f"{filename or 'The file'} is not a tgz")
+    if blob.size == 0:
+        raise _invalid(f"{filename} cannot be empty")
 
     def take(tx: Tx) -> tuple[Any, str]:
         row = rules.take_bits(tx, actor, call.path["guid"], blob.digest, blob.sha1, blob.size)

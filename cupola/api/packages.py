@@ -1,5 +1,6 @@
 """Packages and the matching of files that the platform has already."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -83,23 +84,33 @@ class Update(Message):
 
 def _resources_problems(value: Any) -> Iterator[str]:
     if not isinstance(value, list) or not value:
-        yield "Resources is not an array" if not isinstance(value, list) else "Resources must have at least 1 resource"
+        yield "Resources must be an array" if not isinstance(value, list) else "Resources must have at least 1 resource"
         return
     if len(value) > 5000:
         yield "Resources array can have at most 5000 resources"
-    for resource in value:
-        if not isinstance(resource, dict):
-            yield "Resources must be objects"
-            return
-        checksum = resource.get("checksum")
-        digest = checksum.get("value") if isinstance(checksum, dict) else None
-        if not isinstance(digest, str) or len(digest) != 40:
-            yield "Resources At least one checksum value is not SHA-1 formatted"
-            return
-        size = resource.get("size_in_bytes")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            yield "Resources All sizes must be non-negative integers"
-            return
+    if not all(isinstance(resource, dict) for resource in value):
+        yield "Resources must be objects"
+        return
+    found = dict.fromkeys(problem for resource in value for problem in _resource_problems(resource))
+    yield from (f"Resources array contains at least one resource with {problem}" for problem in found)
+
+
+def _resource_problems(resource: dict[str, Any]) -> Iterator[str]:
+    checksum, size, mode = resource.get("checksum"), resource.get("size_in_bytes"), resource.get("mode")
+    if not isinstance(checksum, dict):
+        yield "a non-object checksum"
+    elif not isinstance(checksum.get("value"), str):
+        yield "a non-string checksum value"
+    elif len(checksum["value"]) != 40:
+        yield "a non-SHA1 checksum value"
+    if isinstance(size, bool) or not isinstance(size, int):
+        yield "a non-integer size_in_bytes"
+    elif size < 0:
+        yield "a negative size_in_bytes"
+    if mode is not None and not isinstance(mode, str):
+        yield "a non-string mode"
+    elif mode is not None and not re.search(r"^[0-7]+$", mode, re.MULTILINE):
+        yield "an incorrect mode"
 
 
 class Matches(Message):

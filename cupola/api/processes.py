@@ -27,15 +27,15 @@ _HIDDEN = "[PRIVATE DATA HIDDEN]"
 
 
 class _CheckData(Message):
-    timeout = integer(nullable=True, at_least=1)
-    invocation_timeout = integer(nullable=True, at_least=1)
-    interval = integer(nullable=True, at_least=1)
+    timeout = integer(nullable=True, at_least=1, at_most=2147483647)
+    invocation_timeout = integer(nullable=True, at_least=1, at_most=2147483647)
+    interval = integer(nullable=True, at_least=1, at_most=2147483647)
     endpoint = string(nullable=True, max_length=255)
 
 
 class _ReadinessData(Message):
-    invocation_timeout = integer(nullable=True, at_least=1)
-    interval = integer(nullable=True, at_least=1)
+    invocation_timeout = integer(nullable=True, at_least=1, at_most=2147483647)
+    interval = integer(nullable=True, at_least=1, at_most=2147483647)
     endpoint = string(nullable=True, max_length=255)
 
 
@@ -55,9 +55,9 @@ def _check(data: type[Message], label: str) -> Any:
             yield f"{label} data must be an object"
             return
         for problem in data(settings).problems():
-            yield f"{label} data {problem[0].lower()}{problem[1:]}"
+            yield f"{label} {problem[0].lower()}{problem[1:]}"
         endpoint = settings.get("endpoint")
-        if isinstance(endpoint, str) and not endpoint.startswith("/"):
+        if isinstance(endpoint, str) and not rules.ENDPOINT.fullmatch(endpoint):
             yield f"{label} endpoint must be a valid URI path"
         if endpoint is not None and kind is not None and kind != "http":
             yield f'{label} type must be "http" to set a health check HTTP endpoint'
@@ -73,8 +73,8 @@ def _check(data: type[Message], label: str) -> Any:
 class Update(Message):
     """Command, user, health checks, metadata."""
 
-    command = string(nullable=True, min_length=1, max_length=4096)
-    user = string(nullable=True, min_length=1, max_length=255)
+    command = string(nullable=True, min_length=1, max_length=4096, range_at_once=True)
+    user = string(nullable=True, min_length=1, max_length=255, range_at_once=True)
     health_check = _check(_CheckData, "Health check")
     readiness_health_check = _check(_ReadinessData, "Readiness health check")
     metadata = metadata()

@@ -53,7 +53,7 @@ class Create(Message):
     log_rate_limit_in_bytes_per_second = integer(nullable=True, more_than=-2, at_most=9_223_372_036_854_775_807)
     droplet_guid = string(nullable=True, min_length=1, max_length=200)
     template = anything(_template_problems, _TEMPLATE_SCHEMA)
-    user = string(nullable=True, min_length=1, max_length=255)
+    user = string(nullable=True, min_length=1, max_length=255, range_at_once=True)
     metadata = metadata()
 
     def rules(self) -> Iterator[str]:

@@ -13,6 +13,8 @@ from cupola.store import rows, sealed
 from cupola.store.apps import apps
 from cupola.store.database import Tx
 from cupola.store.orgs import spaces
+from cupola.store.platform import buildpacks
+from cupola.store.staging import builds
 
 __all__ = [
     "create",
@@ -48,7 +50,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         raise errors.unprocessable("Invalid space. Ensure that the space exists and you have access to it.")
     access.require_in_space(tx, actor, space_guid, access.WRITE_IN_SPACE)
     name = body["name"]
-    lifecycle = body.get("lifecycle") or {"type": "buildpack", "data": {}}
+    lifecycle = _typed(body.get("lifecycle") or {"data": {}}, "buildpack")
     _require_lifecycle_flag(tx, actor, lifecycle["type"])
     if _taken(tx, space_guid, name):
         raise errors.uniqueness(f"App with the name '{name}' already exists.")
@@ -61,6 +63,7 @@ def create(tx: Tx, settings: Settings, actor: Actor, body: Mapping[str, Any], wa
         "environment": sealed.seal(tx, apps.c.environment, body.get("environment_variables") or None),
         **_lifecycle_values(tx, settings, lifecycle, None, warnings),
     }
+    _require_ready(tx, lifecycle)
     row = rows.add(tx, apps, values, body.get("metadata"))
     data = {"request": dict(body)}
     audit.record(tx, "audit.app.create", actor, row.guid, "app", name, data, space_guid=space_guid)
@@ -78,8 +81,8 @@ def update(
         if name.lower() != app.name_key and _taken(tx, app.space_guid, name):
             raise errors.unprocessable(f"App with the name '{name}' already exists.")
         values |= {"name": name, "name_key": name.lower()}
-    lifecycle = body.get("lifecycle")
-    if lifecycle is not None:
+    if body.get("lifecycle") is not None:
+        lifecycle = _typed(body["lifecycle"], app.lifecycle_type)
         if lifecycle["type"] != app.lifecycle_type:
             raise errors.unprocessable(
                 f"Lifecycle type cannot be changed from {app.lifecycle_type} to {lifecycle['type']}"
@@ -102,6 +105,11 @@ def _taken(tx: Tx, space_guid: str, name: str) -> bool:
     return tx.scalar(found) is not None
 
 
+def _typed(lifecycle: Mapping[str, Any], usual: str) -> dict[str, Any]:
+    """A lifecycle with its type, which a body need not name."""
+    return {**lifecycle, "type": lifecycle.get("type") or usual}
+
+
 def _require_lifecycle_flag(tx: Tx, actor: Actor, lifecycle: str) -> None:
     if lifecycle in {"docker", "cnb"}:
         feature_flags.require(tx, actor, f"diego_{lifecycle}")
@@ -117,7 +125,7 @@ def _lifecycle_values(
     stack = app.stack if app is not None else settings.defaults.stack
     if "stack" in data and data["stack"] is not None:
         stack = data["stack"]
-        _check_stack(tx, stack, first=app is None, warnings=warnings)
+        _check_stack(tx, stack, first=app is None or not _was_built(tx, app), warnings=warnings)
     elif "stack" in data:
         stack = settings.defaults.stack
     values["stack"] = stack
@@ -131,6 +139,19 @@ def _lifecycle_values(
     if "credentials" in data:
         values["cnb_credentials"] = sealed.seal(tx, apps.c.cnb_credentials, data["credentials"])
     return values
+
+
+def _was_built(tx: Tx, app: Row[Any]) -> bool:
+    return tx.scalar(select(builds.c.guid).where(builds.c.app_guid == app.guid).limit(1)) is not None
+
+
+def _require_ready(tx: Tx, lifecycle: Mapping[str, Any]) -> None:
+    """Raises 422 when a new app names a buildpack that still has no bits."""
+    for name in (lifecycle.get("data") or {}).get("buildpacks") or ():
+        of_name = (buildpacks.c.name == name) & (buildpacks.c.lifecycle == lifecycle["type"])
+        states = tx.scalars(select(buildpacks.c.state).where(of_name))
+        if states and "READY" not in states:
+            raise errors.unprocessable(f'"{name}" must be in ready state')
 
 
 def _check_stack(tx: Tx, name: str, *, first: bool, warnings: list[str]) -> None:

@@ -18,7 +18,7 @@ from cupola.store import rows
 from cupola.store.database import Tx
 from cupola.store.platform import buildpacks
 
-__all__ = ["change", "create", "delete", "stack_in_zip", "store_bits"]
+__all__ = ["change", "create", "delete", "form_problem", "stack_in_zip", "store_bits"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -113,6 +113,17 @@ def delete(tx: Tx, actor: Actor, row: Row[Any]) -> None:
     rows.remove(tx, buildpacks, [row.guid])
     _shift(tx, row.lifecycle, row.position + 1, -1)
     audit.record(tx, "audit.buildpack.delete", actor, row.guid, "buildpack", row.name, {})
+
+
+def form_problem(head: bytes, lifecycle: str) -> str:
+    """What is wrong with an upload that begins so (512 bytes suffice), as the end of a sentence; "" when nothing is."""
+    if lifecycle == "buildpack":
+        fits = head.startswith(b"PK\3\4")
+        form, plural = "a zip file", "zip files"
+    else:
+        fits = head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar"
+        form, plural = "a gzip archive or cnb file", "gzip archives or cnb files"
+    return "" if fits else f'is not {form}. Buildpacks of lifecycle "{lifecycle}" must be valid {plural}.'
 
 
 def stack_in_zip(bits: BinaryIO) -> str | None:

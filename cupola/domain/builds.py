@@ -24,7 +24,7 @@ from cupola.store import rows, sealed
 from cupola.store.apps import apps
 from cupola.store.database import Tx
 from cupola.store.platform import buildpacks
-from cupola.store.staging import builds, droplets, packages
+from cupola.store.staging import builds, packages
 
 __all__ = ["create"]
 
@@ -107,7 +107,7 @@ def _recipe(
     found = buildpack_names.find_stack(tx, stack)
     if found is None:
         raise errors.unprocessable("Stack must be an existing stack")
-    first = tx.scalar(select(droplets.c.guid).where(droplets.c.app_guid == app.guid).limit(1)) is None
+    first = tx.scalar(select(builds.c.guid).where(builds.c.app_guid == app.guid).limit(1)) is None
     error, warning = buildpack_names.stack_warning(found, first=first)
     if error:
         raise CloudError(250004, "CF-StackValidationFailed", 422, error)
@@ -125,11 +125,12 @@ def _recipe(
 
 
 def _require_enabled(tx: Tx, names: list[str], lifecycle: str) -> None:
+    disabled = []
     for name in names:
-        if buildpack_names.is_custom(name):
-            continue
-        states = tx.scalars(
-            select(buildpacks.c.enabled).where(buildpacks.c.name == name, buildpacks.c.lifecycle == lifecycle)
-        )
-        if states and not any(states):
-            raise CloudError(290003, "CF-BuildpackInvalid", 400, f"Buildpack is invalid: {name} is disabled")
+        of_name = (buildpacks.c.name == name) & (buildpacks.c.lifecycle == lifecycle)
+        enabled = [] if buildpack_names.is_custom(name) else tx.scalars(select(buildpacks.c.enabled).where(of_name))
+        if enabled and not any(enabled):
+            disabled.append(f"'{name}'")
+    if disabled:
+        detail = f"Requested buildpack(s) {', '.join(disabled)} are disabled and cannot be used for staging"
+        raise CloudError(290003, "CF-BuildpackInvalid", 400, f"Buildpack is invalid: {detail}")

@@ -59,14 +59,11 @@ def copy(tx: Tx, actor: Actor, source_guid: str, app_guid: str) -> Row[Any]:
     app = rows.by_guid(tx, apps, app_guid)
     if app is None or not access.may_read_space(tx, actor, app.space_guid):
         raise errors.not_found("App")
-    access.require_in_space(tx, actor, source_app.space_guid, access.WRITE_IN_SPACE)
     access.require_in_space(tx, actor, app.space_guid, access.WRITE_IN_SPACE)
     if source.state != "STAGED":
         raise errors.unprocessable("source droplet is not staged")
     if source.lifecycle_type != app.lifecycle_type:
-        raise errors.unprocessable(
-            f"The droplet's lifecycle is {source.lifecycle_type}, the app's is {app.lifecycle_type}: they must be the same."
-        )
+        raise errors.unprocessable("source and destination lifecycle types do not match")
     values = {"app_guid": app.guid, "state": "STAGED", **{name: source._mapping[name] for name in _COPIED}}
     row = rows.add(tx, droplets, values)
     record(tx, "audit.app.droplet.create", actor, app, row)

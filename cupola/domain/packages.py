@@ -50,13 +50,13 @@ def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
 
 
 def copy(tx: Tx, actor: Actor, source_guid: str, app_guid: str) -> Row[Any]:
-    """Copy a package's bits to another app. Raises 404, 403, 422."""
+    """Copy a package's bits to another app. Raises 403, 422."""
+    app = writable_app(tx, actor, app_guid, "App is invalid. Ensure it exists and you have access to it.")
     source = rows.by_guid(tx, packages, source_guid)
     source_app = rows.by_guid(tx, apps, source.app_guid) if source is not None else None
     if source is None or source_app is None or not access.may_read_space(tx, actor, source_app.space_guid):
-        raise errors.not_found("Package")
+        raise errors.unprocessable("Source package is invalid. Ensure it exists and you have access to it.")
     access.require_in_space(tx, actor, source_app.space_guid, access.WRITE_IN_SPACE)
-    app = writable_app(tx, actor, app_guid, "App is invalid. Ensure it exists and you have access to it.")
     if app.guid == source.app_guid:
         raise errors.unprocessable("Source and destination app cannot be the same")
     names = ("type", "state", "digest", "size", "image", "username", "password")

@@ -1,5 +1,6 @@
 """Processes: made with an app, its droplets and its manifests; scaled and configured by their owners."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,21 @@ from cupola.store.database import Tx
 from cupola.store.deployments import deployments
 from cupola.store.staging import droplets
 
-__all__ = ["add", "change", "detected_commands", "is_deploying", "newest", "of_app", "remove", "scale", "update"]
+__all__ = [
+    "ENDPOINT",
+    "add",
+    "change",
+    "detected_commands",
+    "is_deploying",
+    "newest",
+    "of_app",
+    "remove",
+    "scale",
+    "update",
+]
+
+ENDPOINT = re.compile(r"/(?:[^\s/]\S*)?")
+"""What a health check may ask for."""
 
 _SCALES = {
     "instances": "instances",

@@ -174,7 +174,10 @@ def string(*, required: Literal[True], nullable: Literal[False] = ..., **limits:
 @overload
 def string(*, required: bool = ..., nullable: bool = ..., **limits: Any) -> Field[str | None]: ...
 def string(*, required: bool = False, nullable: bool = False, **limits: Any) -> Field[Any]:
-    """Text. `blank` is said of a missing or empty value in place of `must be a string` (`can't be blank`)."""
+    """Text. `blank` is said of a missing or empty value in place of `must be a string` (`can't be blank`).
+
+    With `range_at_once` a wrong length is told with both limits.
+    """
     return _string(required, nullable, **limits)
 
 
@@ -187,6 +190,7 @@ def _string(
     one_of: Sequence[str] = (),
     one_of_message: str = "",
     blank: str = "",
+    range_at_once: bool = False,
     checks: Sequence[Check] = (),
 ) -> Field[Any]:
 
@@ -197,9 +201,12 @@ def _string(
         if not isinstance(value, str):
             yield f"{label} must be a string"
             return
-        if len(value) < min_length:
+        if range_at_once:
+            if not min_length <= len(value) <= (max_length or 0):
+                yield f"{label} must be between {min_length} and {max_length} characters"
+        elif len(value) < min_length:
             yield f"{label} is too short (minimum is {min_length} character{'s' if min_length != 1 else ''})"
-        if max_length is not None and len(value) > max_length:
+        elif max_length is not None and len(value) > max_length:
             yield f"{label} is too long (maximum is {max_length} characters)"
         if one_of and value not in one_of:
             yield f"{label} {one_of_message or 'must be one of ' + str(list(one_of))[1:-1]}"

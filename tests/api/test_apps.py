@@ -1,5 +1,9 @@
 """Apps and processes over HTTP."""
 
+from typing import Any
+
+import pytest
+
 from tests.api.conftest import Cloud
 
 
@@ -108,3 +112,61 @@ def test_lists_filter_and_include(cloud: Cloud) -> None:
     assert [one["name"] for one in found["included"]["spaces"]] == ["dev"]
     assert len(found["included"]["organizations"]) == 1
     assert cloud.admin.problem("GET", "/v3/apps?lifecycle_type=x")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "detail"),
+    [
+        ({"type": "x", "data": {}}, "Lifecycle type is not included in the list: buildpack, cnb, docker"),
+        ({"type": "buildpack"}, "Lifecycle data must be an object"),
+        ({"data": {"colour": "red"}}, "Lifecycle Unknown field(s): 'colour'"),
+        ({"data": {"buildpacks": "x"}}, "Lifecycle Buildpacks must be an array"),
+        ({"data": {"buildpacks": [1]}}, "Lifecycle Buildpacks can only contain strings"),
+        ({"data": {"buildpacks": [" "]}}, "Lifecycle Buildpacks entries must be between 1 and 4096 characters"),
+        ({"data": {"stack": 1}}, "Lifecycle Stack must be a string"),
+        ({"data": {"stack": ""}}, "Lifecycle Stack must be between 1 and 4096 characters"),
+        ({"type": "cnb", "data": {"credentials": "x"}}, "Lifecycle Credentials must be an object"),
+        (
+            {"type": "cnb", "data": {"credentials": {"registry": "x"}}},
+            "Lifecycle Credentials credentials value must be a hash",
+        ),
+    ],
+)
+def test_what_a_lifecycle_may_not_be(cloud: Cloud, lifecycle: Any, detail: str) -> None:
+    path = f"/v3/apps/{cloud.app()['guid']}"
+    assert cloud.admin.problem("PATCH", path, {"lifecycle": lifecycle}) == (422, 10008, detail)
+
+
+def test_a_lifecycle_need_not_say_its_type(cloud: Cloud) -> None:
+    app = cloud.app(lifecycle={"data": {"buildpacks": ["https://example.com/b.git"]}})
+    assert app["lifecycle"]["type"] == "buildpack"
+    changed = cloud.admin.ok("PATCH", f"/v3/apps/{app['guid']}", {"lifecycle": {"data": {"buildpacks": []}}})
+    assert changed["lifecycle"] == {"type": "buildpack", "data": {"buildpacks": [], "stack": "cflinuxfs4"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"command": ""}, "Command must be between 1 and 4096 characters"),
+        ({"command": "x" * 4097}, "Command must be between 1 and 4096 characters"),
+        ({"command": 1}, "Command must be a string"),
+        ({"user": "x" * 256}, "User must be between 1 and 255 characters"),
+        ({"health_check": {"data": {"timeout": 0}}}, "Health check timeout must be greater than or equal to 1"),
+        ({"health_check": {"data": {"interval": "x"}}}, "Health check interval is not a number"),
+        (
+            {"readiness_health_check": {"data": {"invocation_timeout": 0.5}}},
+            "Readiness health check invocation timeout must be an integer",
+        ),
+        (
+            {"health_check": {"type": "http", "data": {"endpoint": "//x"}}},
+            "Health check endpoint must be a valid URI path",
+        ),
+        (
+            {"readiness_health_check": {"type": "http", "data": {"endpoint": "/" + "x" * 255}}},
+            "Readiness health check endpoint is too long (maximum is 255 characters)",
+        ),
+    ],
+)
+def test_what_a_process_may_not_be(cloud: Cloud, change: Any, detail: str) -> None:
+    path = f"/v3/apps/{cloud.app()['guid']}/processes/web"
+    assert cloud.admin.problem("PATCH", path, change) == (422, 10008, detail)

@@ -1,5 +1,6 @@
 """Buildpacks: their order, what can be uploaded and when, which may be named."""
 
+import gzip
 import io
 import zipfile
 from typing import Any
@@ -92,9 +93,27 @@ def test_only_zip_files_and_not_while_it_is_locked(cloud: Cloud) -> None:
     assert refused.json()["errors"][0]["detail"] == "Buildpack is locked"
     assert refused.status_code == 422
     cloud.admin.ok("PATCH", f"/v3/buildpacks/{made['guid']}", {"locked": False})
-    wrong = _upload(cloud, made["guid"], name="b.tgz")
-    assert (wrong.status_code, wrong.json()["errors"][0]["detail"]) == (422, "b.tgz is not a zip")
-    assert _upload(cloud, made["guid"]).status_code == 202
+    lead = "Uploaded buildpack file is invalid:"
+
+    def problem(of: str, bits: bytes, field: str = "bits") -> str:
+        files = {field: ("b.tgz", bits, "application/zip")}
+        wrong = cloud.admin.post(f"/v3/buildpacks/{of}/upload", files=files)
+        assert wrong.status_code == 422
+        return str(wrong.json()["errors"][0]["detail"])
+
+    assert problem(made["guid"], b"text") == (
+        f'{lead} b.tgz is not a zip file. Buildpacks of lifecycle "buildpack" must be valid zip files.'
+    )
+    assert problem(made["guid"], b"") == f"{lead} b.tgz cannot be empty"
+    assert problem(made["guid"], BITS, "file") == f"{lead} A buildpack zip file must be uploaded as 'bits'"
+    # What it is counts, not what it is called.
+    assert _upload(cloud, made["guid"], name="b.tgz").status_code == 202
+    native = _new(cloud, "b", lifecycle="cnb")["guid"]
+    assert problem(native, BITS) == (
+        f"{lead} b.tgz is not a gzip archive or cnb file. "
+        'Buildpacks of lifecycle "cnb" must be valid gzip archives or cnb files.'
+    )
+    assert _upload(cloud, native, gzip.compress(b"layers")).status_code == 202
 
 
 def test_its_stack_is_that_of_its_bits_and_fixed_once_known(cloud: Cloud) -> None:
@@ -151,6 +170,18 @@ def test_an_app_names_buildpacks_that_fit_its_stack(cloud: Cloud) -> None:
     assert shown["lifecycle"]["data"]["buildpacks"] == ["anywhere", "https://example.com/b.git"]
 
 
+def test_a_new_app_names_buildpacks_that_are_ready(cloud: Cloud) -> None:
+    made = _new(cloud, "waiting")["guid"]
+    body = {
+        "name": "shop",
+        "relationships": {"space": {"data": {"guid": cloud.space()["guid"]}}},
+        "lifecycle": {"data": {"buildpacks": ["waiting"]}},
+    }
+    assert cloud.admin.problem("POST", "/v3/apps", body) == (422, 10008, '"waiting" must be in ready state')
+    assert _upload(cloud, made).status_code == 202
+    assert cloud.admin.ok("POST", "/v3/apps", body, 201)["lifecycle"]["data"]["buildpacks"] == ["waiting"]
+
+
 def test_custom_ones_may_be_switched_off(cloud: Cloud) -> None:
     cloud.settings.defaults.custom_buildpacks = False
     body = {"lifecycle": {"type": "buildpack", "data": {"buildpacks": ["https://example.com/b.git"]}}}
@@ -168,7 +199,8 @@ def test_which_are_asked_and_in_which_order(cloud: Cloud) -> None:
         ("off", {"enabled": False}),
         ("native", {"lifecycle": "cnb"}),
     ):
-        assert _upload(cloud, _new(cloud, name, **more)["guid"]).status_code == 202
+        bits = gzip.compress(b"layers") if name == "native" else BITS
+        assert _upload(cloud, _new(cloud, name, **more)["guid"], bits).status_code == 202
     _new(cloud, "waiting")
     app = cloud.app()["guid"]
     with cloud.database.write() as tx:

@@ -28,6 +28,9 @@ def test_a_droplet_is_copied(cloud: Cloud) -> None:
         "Droplet not found",
     )
     assert cloud.admin.problem("POST", path, _to("nope")) == (404, 10010, "App not found")
+    docker = staged_droplet(cloud.database, source, lifecycle_type="docker", image="registry/image:1")
+    problem = cloud.admin.problem("POST", f"/v3/droplets?source_guid={docker}", _to(target))
+    assert problem == (422, 10008, "source and destination lifecycle types do not match")
     waiting = staged_droplet(cloud.database, source, state="AWAITING_UPLOAD")
     refused = cloud.admin.problem("POST", f"/v3/droplets?source_guid={waiting}", _to(target))
     assert refused == (422, 10008, "source droplet is not staged")
@@ -47,4 +50,4 @@ def test_a_package_is_copied(cloud: Cloud) -> None:
     assert (copy["state"], copy["data"]["checksum"]["value"]) == ("READY", "p")
     same = developer.problem("POST", path, _to(source))
     assert same == (422, 10008, "Source and destination app cannot be the same")
-    assert cloud.user().problem("POST", path, _to(target))[0] == 404
+    assert cloud.user().problem("POST", path, _to(target))[0] == 422

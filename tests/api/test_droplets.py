@@ -64,7 +64,14 @@ def test_copying_needs_another_app(site: Site) -> None:
     assert site.cloud.admin.problem("POST", path, _app(site.app))[2] == "Source and destination app cannot be the same"
     other = site.cloud.app("other", site.space)["guid"]
     assert site.cloud.admin.ok("POST", path, _app(other), 201)["relationships"]["app"]["data"]["guid"] == other
-    assert site.cloud.admin.problem("POST", "/v3/packages?source_guid=nope", _app(other))[0] in {404, 422}
+    unknown = (422, 10008, "Source package is invalid. Ensure it exists and you have access to it.")
+    assert site.cloud.admin.problem("POST", "/v3/packages?source_guid=nope", _app(other)) == unknown
+    elsewhere = site.cloud.app()
+    stranger = site.cloud.user(space_developer=elsewhere["relationships"]["space"]["data"]["guid"])
+    assert stranger.problem("POST", path, _app(elsewhere["guid"])) == unknown
+    assert stranger.problem("POST", path, _app(other))[2] == (
+        "App is invalid. Ensure it exists and you have access to it."
+    )
 
 
 def test_an_upload_has_bits_or_resources(site: Site) -> None:
@@ -82,20 +89,26 @@ def test_an_upload_has_bits_or_resources(site: Site) -> None:
     assert refused.json()["errors"][0]["code"] == 330002
 
 
+ONE = "Resources array contains at least one resource with"
+
+
 @pytest.mark.parametrize(
     ("resources", "detail"),
     [
         ([], "Resources must have at least 1 resource"),
-        ("x", "Resources is not an array"),
+        ("x", "Resources must be an array"),
         (
             [{"checksum": {"value": "0" * 40}, "size_in_bytes": 1}] * 5001,
             "Resources array can have at most 5000 resources",
         ),
-        (
-            [{"checksum": {"value": "x"}, "size_in_bytes": 1}],
-            "Resources At least one checksum value is not SHA-1 formatted",
-        ),
-        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": -1}], "Resources All sizes must be non-negative integers"),
+        ([{"size_in_bytes": 1}], f"{ONE} a non-object checksum"),
+        ([{"checksum": {}, "size_in_bytes": 1}], f"{ONE} a non-string checksum value"),
+        ([{"checksum": {"value": "x"}, "size_in_bytes": 1}], f"{ONE} a non-SHA1 checksum value"),
+        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": "1"}], f"{ONE} a non-integer size_in_bytes"),
+        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": -1}], f"{ONE} a negative size_in_bytes"),
+        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": 1, "mode": 7}], f"{ONE} a non-string mode"),
+        ([{"checksum": {"value": "0" * 40}, "size_in_bytes": 1, "mode": "rwx"}], f"{ONE} an incorrect mode"),
+        ([{}] * 2, f"{ONE} a non-object checksum, {ONE} a non-integer size_in_bytes"),
     ],
 )
 def test_resources_that_cannot_be_matched(cloud: Cloud, resources: Any, detail: str) -> None:
@@ -123,8 +136,14 @@ def test_a_droplet_waits_for_its_bits_once(site: Site) -> None:
     assert (made["state"], "upload" in made["links"], "download" in made["links"]) == ("AWAITING_UPLOAD", True, False)
     path = f"/v3/droplets/{made['guid']}"
     assert admin.problem("GET", path + "/download")[2] == "Only staged droplets can be downloaded."
-    wrong = admin.post(path + "/upload", files={"bits": ("a.zip", b"x", "application/zip")})
-    assert (wrong.status_code, wrong.json()["errors"][0]["detail"]) == (422, "a.zip is not a tgz")
+    for files, problem in (
+        ({"bits": ("a.zip", b"x", "application/zip")}, "a.zip is not a tgz"),
+        ({"bits": ("a.tgz", b"", "application/gzip")}, "a.tgz cannot be empty"),
+        ({"file": ("a.tgz", b"x", "application/gzip")}, "A droplet tgz file must be uploaded as 'bits'"),
+    ):
+        wrong = admin.post(path + "/upload", files=files)
+        detail = f"Uploaded droplet file is invalid: {problem}"
+        assert (wrong.status_code, wrong.json()["errors"][0]["detail"]) == (422, detail)
     assert admin.post(path + "/upload", files={"bits": ("a.tgz", b"x", "application/gzip")}).status_code == 202
     again = admin.post(path + "/upload", files={"bits": ("a.tgz", b"x", "application/gzip")})
     once = "Droplet may be uploaded only once. Create a new droplet to upload bits."
@@ -180,9 +199,11 @@ def test_builds_say_what_they_need(site: Site) -> None:
     package = _package(site)
     admin.ok("POST", "/v3/buildpacks", {"name": "off", "enabled": False}, 201)
     body = {"package": {"guid": package}, "lifecycle": {"type": "buildpack", "data": {"buildpacks": ["off"]}}}
-    status, code, detail = admin.problem("POST", "/v3/builds", body)
-    assert (status, code) == (400, 290003)
-    assert "off" in detail
+    assert admin.problem("POST", "/v3/builds", body) == (
+        400,
+        290003,
+        "Buildpack is invalid: Requested buildpack(s) 'off' are disabled and cannot be used for staging",
+    )
     unknown = {"package": {"guid": package}, "lifecycle": {"type": "buildpack", "data": {"buildpacks": ["nope"]}}}
     assert (
         'Buildpack "nope" must be an existing admin buildpack or a valid git URI'

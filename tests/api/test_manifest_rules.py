@@ -70,8 +70,13 @@ def test_it_must_be_yaml_and_at_most_a_megabyte(square: Square) -> None:
             400,
             "Bad request: Content-Type must be yaml",
         )
-    large = b"applications: [{name: a}] #" + b"x" * 1024 * 1024
-    assert admin.post(path, content=large, headers=YAML).status_code == 400
+    large = admin.post(path, content=b"applications: [{name: a}] #" + b"x" * 1024 * 1024, headers=YAML)
+    assert (large.status_code, large.json()["errors"][0]["detail"]) == (
+        400,
+        "Bad request: Manifest size is too large. The maximum supported size is 1MB.",
+    )
+    unversioned = admin.post(path, content=b"{version: null, applications: [{name: a}]}", headers=YAML)
+    assert unversioned.status_code == 202
     with_charset = {"Content-Type": "application/x-yaml; charset=utf-8"}
     assert admin.post(path, content=b"applications: [{name: a}]", headers=with_charset).status_code == 202
 
@@ -83,6 +88,10 @@ def test_every_problem_is_an_error_of_its_own(square: Square) -> None:
         "For application at index 1: Name must not be empty",
         "For application at index 1: Env must be an object of keys and values",
     ]
+
+
+SIDECAR_TYPES = 'Sidecar "s": Process types must have at least 1 process_type'
+FEATURES = "Features must be a map of valid feature names to booleans (true = enabled, false = disabled)"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,32 @@ def test_every_problem_is_an_error_of_its_own(square: Square) -> None:
             "Cannot use the combination of properties: no-route, routes",
         ),
         ({"default-route": True, "random-route": True}, "Random-route and default-route may not be used together"),
-        ({"sidecars": [{"command": "c"}]}, "Sidecars must have a name"),
+        ({"sidecars": {}}, "Sidecars must be an array of sidecar configurations"),
+        ({"sidecars": [{"name": "s", "command": "c", "process_types": []}]}, SIDECAR_TYPES),
+        (
+            {"sidecars": [{"name": "s", "command": 1, "process_types": ["web"]}]},
+            'Sidecar "s": Command must be a string',
+        ),
+        ({"memory": "lots"}, 'Process "web": Memory is not a number'),
+        ({"memory": "0M"}, 'Process "web": Memory must be greater than 0MB'),
+        ({"memory": "-1G"}, 'Process "web": Memory must be greater than 0MB'),
+        ({"instances": "two"}, 'Process "web": Instances is not a number'),
+        ({"instances": 1.5}, 'Process "web": Instances must be an integer'),
+        ({"instances": 2000001}, 'Process "web": Instances must be less than or equal to 2000000'),
+        ({"command": "x" * 4097}, 'Process "web": Command must be between 1 and 4096 characters'),
+        ({"timeout": 0}, 'Process "web": Timeout must be greater than or equal to 1'),
+        (
+            {"health-check-type": "http", "health-check-http-endpoint": "health"},
+            'Process "web": Health check http endpoint must be a valid URI path',
+        ),
+        ({"features": {"speed": True}}, FEATURES),
+        ({"features": {"ssh": "yes"}}, FEATURES),
+        ({"features": []}, FEATURES),
+        ({"routes": "a.b"}, "Routes must be a list of route objects"),
+        ({"routes": [{"path": "a.b"}]}, "Routes must be a list of route objects"),
+        ({"routes": [{"route": "ftp://a.b"}]}, "The route 'ftp://a.b' is not a properly formed URL"),
+        ({"routes": [{"route": "a.b", "protocol": "spdy"}]}, "Route protocol must be 'http1', 'http2' or 'tcp'."),
+        ({"routes": [{"route": "a.b", "options": "x"}]}, "Route 'a.b': options must be an object"),
         (
             {"health-check-type": "port", "health-check-http-endpoint": "/x"},
             'Process "web": Health check type must be "http" to set a health check HTTP endpoint',
@@ -204,6 +238,18 @@ def test_units(square: Square, amount: str, megabytes: int) -> None:
 def test_limits_of_logs_may_be_none_or_nothing(square: Square, limit: Any, expected: int) -> None:
     app = square.apply({"name": "a", "log-rate-limit-per-second": limit})
     assert square.of(app, "processes/web")["log_rate_limit_in_bytes_per_second"] == expected
+
+
+def test_keys_are_spelled_with_either_line(square: Square) -> None:
+    process = {"type": "w", "health_check_type": "process", "user": "vcap"}
+    app = square.apply({"name": "a", "health_check_type": "process", "no_route": True, "processes": [process]})
+    for kind in ("web", "w"):
+        assert square.of(app, f"processes/{kind}")["health_check"]["type"] == "process"
+    assert square.of(app, "processes/w")["user"] == "vcap"
+    job = square.job({"name": "a", "processes": [{"type": "w", "user": "root"}]})
+    assert job["errors"][0]["detail"] == (
+        "For application 'a': user invalid (requested user 'root' not allowed, permitted users are: 'vcap')"
+    )
 
 
 def test_a_web_entry_replaces_what_stands_at_the_top(square: Square) -> None:

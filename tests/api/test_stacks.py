@@ -95,10 +95,11 @@ def test_a_build_on_a_stack(cloud: Cloud, state: str, first: bool) -> None:
     """An app that was built before may be built on a restricted stack again."""
     stack = _stack(cloud)
     app = cloud.admin.ok("POST", "/v3/apps", _on(cloud, "old"), 201)["guid"]
-    if not first:
-        staged_droplet(cloud.database, app)
     with cloud.database.write() as tx:
         package = rows.add(tx, packages, {"app_guid": app, "type": "bits", "state": "READY", "digest": "sha256:p"}).guid
+    if not first:
+        build = cloud.admin.ok("POST", "/v3/builds", {"package": {"guid": package}}, 201)["guid"]
+        cloud.admin.ok("PATCH", f"/v3/builds/{build}", {"state": "FAILED"})
     cloud.admin.ok("PATCH", f"/v3/stacks/{stack['guid']}", {"state": state})
     answer = cloud.admin.post("/v3/builds", {"package": {"guid": package}})
     if state == "DISABLED" or (state == "RESTRICTED" and first):
@@ -119,3 +120,22 @@ def test_running_apps_are_never_touched(cloud: Cloud) -> None:
     cloud.admin.ok("PATCH", f"/v3/stacks/{stack['guid']}", {"state": "DISABLED"})
     assert cloud.admin.ok("GET", f"/v3/apps/{app}")["state"] == "STARTED"
     assert cloud.admin.ok("POST", f"/v3/apps/{app}/actions/restart")["state"] == "STARTED"
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_an_app_moves_to_a_restricted_stack_when_it_was_built_before(cloud: Cloud, built: bool) -> None:
+    _stack(cloud, "RESTRICTED")
+    app = cloud.app()["guid"]
+    if built:
+        with cloud.database.write() as tx:
+            values = {"app_guid": app, "type": "bits", "state": "READY", "digest": "sha256:p"}
+            package = rows.add(tx, packages, values).guid
+        cloud.admin.ok("POST", "/v3/builds", {"package": {"guid": package}}, 201)
+    answer = cloud.admin.patch(f"/v3/apps/{app}", {"lifecycle": {"data": {"stack": "old"}}})
+    if built:
+        assert answer.json()["lifecycle"] == {"type": "buildpack", "data": {"buildpacks": [], "stack": "old"}}
+        assert "The stack 'old' is 'RESTRICTED' and will be removed" in _warnings(answer)
+    else:
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, error["code"]) == (422, 10008)
+        assert "The stack 'old' is 'RESTRICTED' and cannot be used for staging." in error["detail"]

@@ -125,8 +125,8 @@ def _process(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], wanted: Pr
 
 
 def _is_so(process: Row[Any], name: str, value: Any) -> bool:
-    if name == "command":
-        return bool(process.command == value)
+    if name in {"command", "user"}:
+        return bool(process._mapping[name] == value)
     prefix = "health_check" if name == "health_check" else "readiness"
     columns = process._mapping
     if "type" in value and columns[f"{prefix}_type"] != value["type"]:

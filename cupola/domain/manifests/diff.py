@@ -17,6 +17,7 @@ _PROCESS_KEYS = frozenset(
     {
         "type",
         "command",
+        "user",
         "instances",
         "memory",
         "disk_quota",

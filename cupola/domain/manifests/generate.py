@@ -88,6 +88,7 @@ def _process(row: Row[Any]) -> dict[str, Any]:
         "disk_quota": from_mb(row.disk_mb),
         "log-rate-limit-per-second": from_bytes_rate(row.log_rate),
         "command": row.command,
+        "user": row.user,
         "health-check-type": row.health_check_type,
         "health-check-http-endpoint": row.health_check_endpoint,
         "health-check-invocation-timeout": row.health_check_invocation_timeout,

@@ -1,5 +1,6 @@
 """From YAML to checked values; every complaint names its application (behaviours.md section 14)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from cupola import errors
 from cupola.domain.apps import forbidden_names
 from cupola.domain.manifests.units import to_bytes_rate, to_mb
+from cupola.domain.processes import ENDPOINT
 from cupola.errors import CloudError, Several
 from cupola.store import labels
 
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 1024 * 1024
+_ROUTE = re.compile(r"(?:(?:https?|tcp)://)?[^\s/:?#]+(?::\d{1,5})?(?:/\S*)?")
 _PROCESS_KEYS = (
     "command",
     "instances",
@@ -41,6 +44,10 @@ _PROCESS_KEYS = (
     "readiness-health-check-invocation-timeout",
     "readiness-health-check-interval",
 )
+_SPELLED = {
+    key.replace("-", "_"): key
+    for key in (*_PROCESS_KEYS, "cnb-credentials", "default-route", "no-route", "random-route", "process_types")
+}
 
 
 @dataclass(frozen=True)
@@ -116,14 +123,14 @@ class _Loader(yaml.SafeLoader):
 def load(text: bytes) -> list[dict[str, Any]]:
     """The `applications` of a YAML document. Raises 400, 422."""
     if len(text) > MAX_BYTES:
-        raise errors.bad_request(f"the manifest is larger than {MAX_BYTES} bytes")
+        raise errors.bad_request("Manifest size is too large. The maximum supported size is 1MB.")
     try:
         document = yaml.load(text, _Loader)  # noqa: S506  # a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise errors.message_parse(f"invalid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(document, dict):
         raise errors.message_parse("invalid request body")
-    if document.get("version", 1) != 1:
+    if document.get("version") not in (None, 1):
         raise errors.unprocessable("Unsupported manifest schema version. Currently supported versions: [1].")
     applications = document.get("applications")
     if not isinstance(applications, list) or not applications:
@@ -131,9 +138,20 @@ def load(text: bytes) -> list[dict[str, Any]]:
     for index, application in enumerate(applications):
         if not isinstance(application, dict):
             raise errors.unprocessable(f"For application at index {index}: must be a mapping")
-        if "disk-quota" in application and "disk_quota" not in application:
-            application["disk_quota"] = application["disk-quota"]
+        _spell(application)
+        listed = application.get("processes")
+        for process in listed if isinstance(listed, list) else ():
+            if isinstance(process, dict):
+                _spell(process)
     return applications
+
+
+def _spell(given: dict[str, Any]) -> None:
+    """Give keys the spelling that is used here; people write `_` and `-` as they like."""
+    for key in [*given]:
+        usual = _SPELLED.get(key.replace("-", "_")) if isinstance(key, str) else None
+        if usual is not None and usual != key and usual not in given:
+            given[usual] = given.pop(key)
 
 
 def parse(applications: list[dict[str, Any]]) -> list[AppManifest]:
@@ -246,14 +264,12 @@ def _features(given: Mapping[str, Any], problems: list[str]) -> dict[str, bool] 
     features = given.get("features")
     if features is None:
         return None
-    if not isinstance(features, dict) or not all(isinstance(value, bool) for value in features.values()):
-        problems.append("Features must be an object of names and booleans")
-        return None
     known = {"ssh", "revisions", "service-binding-k8s", "file-based-vcap-services"}
-    unknown = [name for name in features if name not in known]
-    if unknown:
-        problems.append("Features unknown: " + ", ".join(f"'{name}'" for name in unknown))
-    return features
+    well = isinstance(features, dict) and features.keys() <= known
+    if not well or not features or not all(isinstance(value, bool) for value in features.values()):
+        problems.append("Features must be a map of valid feature names to booleans (true = enabled, false = disabled)")
+        return None
+    return dict(features)
 
 
 def _processes(given: Mapping[str, Any], problems: list[str]) -> list[ProcessManifest]:
@@ -273,10 +289,11 @@ def _processes(given: Mapping[str, Any], problems: list[str]) -> list[ProcessMan
         if type_ in seen:
             problems.append(f'Process "{type_}" may only be present once')
         seen.add(type_)
-        values = dict(one)
-        if "disk-quota" in values and "disk_quota" not in values:
-            values["disk_quota"] = values["disk-quota"]
-        found[type_] = _process(type_, values, problems)
+        found[type_] = _process(type_, one, problems)
+        if one.get("user") is not None:
+            # Of processes alone: an application has none for all of them.
+            problems.extend(f'Process "{type_}": {bad}' for bad in _length_problems("User", one["user"], 255))
+            found[type_].update["user"] = one["user"]
     return list(found.values())
 
 
@@ -287,7 +304,9 @@ def _process(type_: str, given: Mapping[str, Any], problems: list[str]) -> Proce
     if "command" in given:
         command = given["command"]
         # `null` and `default` bring the detected command back.
-        update["command"] = None if command in (None, "null", "default") else str(command)
+        update["command"] = None if command in (None, "null", "default") else command
+        if update["command"] is not None:
+            problems.extend(lead + problem for problem in _length_problems("Command", command, 4096))
     for key, name, convert, label in (
         ("memory", "memory_in_mb", to_mb, "Memory"),
         ("disk_quota", "disk_in_mb", to_mb, "Disk quota"),
@@ -299,30 +318,49 @@ def _process(type_: str, given: Mapping[str, Any], problems: list[str]) -> Proce
             except ValueError as error:
                 problems.append(f"{lead}{label} {error}")
     if given.get("instances") is not None:
-        if isinstance(given["instances"], bool) or not isinstance(given["instances"], int) or given["instances"] < 0:
-            problems.append(f"{lead}Instances must be greater than or equal to 0")
-        else:
-            scale["instances"] = given["instances"]
+        bad = _number_problem(given["instances"], 0, 2_000_000)
+        if bad:
+            problems.append(f"{lead}Instances {bad}")
+        scale["instances"] = given["instances"]
     _health(given, update, lead, problems)
     return ProcessManifest(type_, update, scale)
+
+
+def _length_problems(label: str, value: Any, most: int) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield f"{label} must be a string"
+    elif not 1 <= len(value) <= most:
+        yield f"{label} must be between 1 and {most} characters"
+
+
+def _number_problem(value: Any, least: int, most: int | None = None) -> str:
+    """What is wrong with a whole number, as the end of a sentence; "" when nothing is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "is not a number"
+    if not isinstance(value, int):
+        return "must be an integer"
+    if value < least:
+        return f"must be greater than or equal to {least}"
+    return f"must be less than or equal to {most}" if most is not None and value > most else ""
 
 
 def _health(given: Mapping[str, Any], update: dict[str, Any], lead: str, problems: list[str]) -> None:
     for prefix, target in (("health-check", "health_check"), ("readiness-health-check", "readiness_health_check")):
         check: dict[str, Any] = {}
         data: dict[str, Any] = {}
+        label = prefix.replace("-", " ").capitalize()
         kind = given.get(f"{prefix}-type")
         if kind is not None:
             kind = "process" if kind == "none" else kind
             if kind not in {"port", "process", "http"}:
-                problems.append(
-                    f'{lead}{prefix.replace("-", " ").capitalize()} type must be "port", "process", or "http"'
-                )
+                problems.append(f'{lead}{label} type must be "port", "process", or "http"')
             check["type"] = kind
         if given.get(f"{prefix}-http-endpoint") is not None:
             data["endpoint"] = given[f"{prefix}-http-endpoint"]
             if kind not in (None, "http"):
-                problems.append(f'{lead}Health check type must be "http" to set a health check HTTP endpoint')
+                problems.append(f'{lead}{label} type must be "http" to set a health check HTTP endpoint')
+            if not isinstance(data["endpoint"], str) or not ENDPOINT.fullmatch(data["endpoint"]):
+                problems.append(f"{lead}{label} http endpoint must be a valid URI path")
         pairs = [("invocation-timeout", "invocation_timeout"), ("interval", "interval")]
         for key, name in pairs:
             if given.get(f"{prefix}-{key}") is not None:
@@ -330,8 +368,10 @@ def _health(given: Mapping[str, Any], update: dict[str, Any], lead: str, problem
         if target == "health_check" and given.get("timeout") is not None:
             data["timeout"] = given["timeout"]
         for name, value in data.items():
-            if name != "endpoint" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                problems.append(f"{lead}{name.replace('_', ' ').capitalize()} must be greater than or equal to 1")
+            bad = _number_problem(value, 1) if name != "endpoint" else ""
+            if bad:
+                field = "Timeout" if name == "timeout" else f"{label} {name.replace('_', ' ')}"
+                problems.append(f"{lead}{field} {bad}")
         if data:
             check["data"] = data
         if check:
@@ -339,22 +379,34 @@ def _health(given: Mapping[str, Any], update: dict[str, Any], lead: str, problem
 
 
 def _sidecars(given: Mapping[str, Any], problems: list[str]) -> Iterator[SidecarManifest]:
-    for one in given.get("sidecars") or []:
-        name = one.get("name") if isinstance(one, dict) else None
-        if not isinstance(name, str) or not name:
-            problems.append("Sidecars must have a name")
-            continue
-        command, types = one.get("command"), one.get("process_types")
-        if not isinstance(command, str) or not command:
-            problems.append(f'Sidecar "{name}": Command must be a string')
-        if not isinstance(types, list) or not types:
-            problems.append(f'Sidecar "{name}": Process types must be an array of at least one process type')
+    listed = [] if given.get("sidecars") is None else given["sidecars"]
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        problems.append("Sidecars must be an array of sidecar configurations")
+        return
+    for one in listed:
+        name, command, types = one.get("name"), one.get("command"), one.get("process_types")
+        bad = [
+            problem for label, value in (("Name", name), ("Command", command)) for problem in _required(label, value)
+        ]
+        if not isinstance(types, list):
+            bad.append("Process types must be an array")
+        elif not types:
+            bad.append("Process types must have at least 1 process_type")
+        memory = None
         try:
             memory = to_mb(one["memory"]) if one.get("memory") is not None else None
         except ValueError as error:
-            problems.append(f'Sidecar "{name}": Memory {error}')
-            memory = None
-        yield SidecarManifest(name, str(command), list(types or []), memory)
+            bad.append(f"Memory {error}")
+        problems.extend(f'Sidecar "{name}": {problem}' if name else f"Sidecar {problem.lower()}" for problem in bad)
+        if not bad:
+            yield SidecarManifest(name, command, types, memory)
+
+
+def _required(label: str, value: Any) -> Iterator[str]:
+    if value is None or value == "":
+        yield f"{label} can't be blank"
+    if not isinstance(value, str):
+        yield f"{label} must be a string"
 
 
 def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteManifest]:
@@ -369,14 +421,17 @@ def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteMani
     if given.get("default-route") and given.get("random-route"):
         problems.append("Random-route and default-route may not be used together")
     for one in listed:
-        if not isinstance(one, dict) or not isinstance(one.get("route"), str):
+        if not isinstance(one, dict) or not isinstance(one.get("route"), str) or not one["route"].strip():
             problems.append("Routes must be a list of route objects")
             return
-        protocol = one.get("protocol")
+        route, protocol, options = one["route"], one.get("protocol"), one.get("options")
+        if not _ROUTE.fullmatch(route):
+            problems.append(f"The route '{route}' is not a properly formed URL")
         if protocol not in {None, "http1", "http2", "tcp"}:
-            problems.append(f"Route '{one['route']}': protocol must be http1, http2 or tcp")
-        options = one.get("options")
-        yield RouteManifest(one["route"], protocol, options if isinstance(options, dict) else None)
+            problems.append("Route protocol must be 'http1', 'http2' or 'tcp'.")
+        if "options" in one and not isinstance(options, dict):
+            problems.append(f"Route '{route}': options must be an object")
+        yield RouteManifest(route, protocol, options if isinstance(options, dict) else None)
 
 
 def _services(given: Mapping[str, Any], problems: list[str]) -> list[ServiceManifest]:

@@ -6,12 +6,15 @@ from typing import Any
 __all__ = ["UNITS", "from_bytes_rate", "from_mb", "to_bytes_rate", "to_mb"]
 
 UNITS = "B, K, KB, M, MB, G, GB, T, or TB"
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB?|MB?|GB?|TB?)\s*", re.IGNORECASE | re.ASCII)
+_AMOUNT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)\s*", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(r"\s*-?\d", re.ASCII)
 _BYTES = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def _bytes(text: Any) -> int:
-    match = _AMOUNT.fullmatch(str(text)) if isinstance(text, str) else None
+    match = _AMOUNT.fullmatch(text) if isinstance(text, str) else None
+    if match is None and not _NUMBER.match(str(text)):
+        raise ValueError("is not a number")
     if match is None:
         raise ValueError(f"must use a supported unit: {UNITS}")
     return int(float(match[1]) * _BYTES[match[2][0].upper()])
@@ -31,7 +34,10 @@ def to_bytes_rate(value: Any) -> int:
         return -1
     if value in (0, "0"):
         return 0
-    return _bytes(value)
+    amount = _bytes(value)
+    if amount < -1:
+        raise ValueError("must be an integer greater than or equal to -1")
+    return amount
 
 
 def from_mb(amount: int) -> str:
