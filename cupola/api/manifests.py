@@ -12,6 +12,7 @@ from cupola.api.apps import APPS
 from cupola.api.spaces import SPACES
 from cupola.domain.access import has_in_space
 from cupola.domain.manifests import apply, diff, generate, parse
+from cupola.domain.route_options import hashing
 from cupola.rest.operation import Accepted, Call, Operation, Reply
 from cupola.store import jobs
 
@@ -32,7 +33,7 @@ def _lane(manifests: Sequence[parse.AppManifest]) -> str:
 
 def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
     """Apply a manifest to a space: make the apps that are missing, then change all of them in a job."""
-    manifests = parse.parse(_yaml(call))
+    manifests = parse.parse(_yaml(call), hashing=hashing(call.tx))
     apply.create_missing(call.tx, call.settings, call.actor, call.row, manifests, call.warnings)
     payload = {
         "space_guid": call.row.guid,
@@ -54,7 +55,7 @@ def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
 
 def apply_app_manifest(call: Call[Row[Any], None]) -> Accepted:
     """Apply a manifest of one application to an app (an operation of earlier API versions)."""
-    manifests = parse.parse(_yaml(call))
+    manifests = parse.parse(_yaml(call), hashing=hashing(call.tx))
     names = [manifest.name for manifest in manifests]
     if len(names) != 1 or names[0].lower() != call.row.name_key:
         raise errors.unprocessable(
@@ -81,7 +82,7 @@ def apply_app_manifest(call: Call[Row[Any], None]) -> Accepted:
 def manifest_diff(call: Call[Row[Any], None]) -> Reply:
     """What applying a manifest to a space would change."""
     applications = _yaml(call)
-    parse.parse(applications)
+    parse.parse(applications, hashing=hashing(call.tx))
     return Reply(201, {"diff": diff.diff(call.tx, call.row, applications)})
 
 

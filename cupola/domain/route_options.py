@@ -10,7 +10,7 @@ from cupola import errors
 from cupola.domain import feature_flags
 from cupola.store.database import Tx
 
-__all__ = ["SCHEMA", "form_problems", "merged"]
+__all__ = ["SCHEMA", "form_problems", "hashing", "merged", "problems_in_manifest"]
 
 _MAX_BYTES = 1024
 _ALGORITHMS = ("round-robin", "least-connection")
@@ -40,8 +40,7 @@ def form_problems(options: Any) -> Iterator[str]:
 
 def merged(tx: Tx, now: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """The options after a change; null removes one. Raises 422."""
-    hashing = feature_flags.is_enabled(tx, "hash_based_routing")
-    bad = list(_problems(change, hashing=hashing))
+    bad = list(_problems(change, hashing=hashing(tx)))
     if bad:
         raise errors.unprocessable(", ".join(f"Options {problem}" for problem in bad))
     both = {**now, **change}
@@ -57,6 +56,32 @@ def merged(tx: Tx, now: Mapping[str, Any], change: Mapping[str, Any]) -> dict[st
     return kept
 
 
+def hashing(tx: Tx) -> bool:
+    """Whether requests may be spread by a header."""
+    return feature_flags.is_enabled(tx, "hash_based_routing")
+
+
+def problems_in_manifest(route: str, options: Any, *, hashing: bool) -> Iterator[str]:
+    """What is wrong with the options of a route in a manifest; complete sentences, in other words than elsewhere."""
+    if not isinstance(options, dict):
+        yield f"Route '{route}': options must be an object"
+        return
+    keys = ("loadbalancing", *_HASH) if hashing else ("loadbalancing",)
+    for name in options:
+        if name not in keys:
+            yield f"Route '{route}' contains invalid route option '{name}'. Valid keys: '{', '.join(keys)}'"
+    if "loadbalancing" in options:
+        balancing = options["loadbalancing"]
+        allowed = (*_ALGORITHMS, "hash") if hashing else _ALGORITHMS
+        valid = f"Valid values are: '{', '.join(allowed)}'"
+        if not isinstance(balancing, str):
+            yield f"Invalid value for 'loadbalancing' for Route '{route}'; {valid}"
+        elif balancing not in allowed:
+            yield f"Cannot use loadbalancing value '{balancing}' for Route '{route}'; {valid}"
+    if hashing:
+        yield from (f"Route '{route}': {problem}" for problem in _hash_problems(options))
+
+
 def _is_blank(value: Any) -> bool:
     return value is None or value == ""
 
@@ -69,11 +94,16 @@ def _problems(options: Mapping[str, Any], *, hashing: bool) -> Iterator[str]:
     allowed = (*_ALGORITHMS, "hash") if hashing else _ALGORITHMS
     if not _is_blank(balancing) and balancing not in allowed:
         yield f"Loadbalancing must be one of '{', '.join(allowed)}' if present"
-    given = [name for name in _HASH if not _is_blank(options.get(name))]
-    if not hashing:
-        if given:
-            yield "Unknown field(s): " + ", ".join(f"'{name}'" for name in given)
+    if hashing:
+        yield from _hash_problems(options)
         return
+    given = [name for name in _HASH if not _is_blank(options.get(name))]
+    if given:
+        yield "Unknown field(s): " + ", ".join(f"'{name}'" for name in given)
+
+
+def _hash_problems(options: Mapping[str, Any]) -> Iterator[str]:
+    given, balancing = [name for name in _HASH if not _is_blank(options.get(name))], options.get("loadbalancing")
     if "hash_header" in given:
         header = options["hash_header"]
         if not isinstance(header, str):

@@ -136,6 +136,18 @@ FEATURES = "Features must be a map of valid feature names to booleans (true = en
         ({"routes": [{"route": "a.b", "protocol": "spdy"}]}, "Route protocol must be 'http1', 'http2' or 'tcp'."),
         ({"routes": [{"route": "a.b", "options": "x"}]}, "Route 'a.b': options must be an object"),
         (
+            {"routes": [{"route": "a.b", "options": {"hash_header": "X"}}]},
+            "Route 'a.b' contains invalid route option 'hash_header'. Valid keys: 'loadbalancing'",
+        ),
+        (
+            {"routes": [{"route": "a.b", "options": {"loadbalancing": 1}}]},
+            "Invalid value for 'loadbalancing' for Route 'a.b'; Valid values are: 'round-robin, least-connection'",
+        ),
+        (
+            {"routes": [{"route": "a.b", "options": {"loadbalancing": "hash"}}]},
+            "Cannot use loadbalancing value 'hash' for Route 'a.b'; Valid values are: 'round-robin, least-connection'",
+        ),
+        (
             {"health-check-type": "port", "health-check-http-endpoint": "/x"},
             'Process "web": Health check type must be "http" to set a health check HTTP endpoint',
         ),
@@ -277,6 +289,14 @@ def test_features_stack_and_buildpacks(square: Square) -> None:
     app = square.apply({"name": "a", "features": {"ssh": False}, "stack": "cflinuxfs4", "buildpack": "b"})
     assert app["lifecycle"] == {"type": "buildpack", "data": {"buildpacks": ["b"], "stack": "cflinuxfs4"}}
     assert square.of(app, "features/ssh")["enabled"] is False
+    square.apply({"name": "a", "features": {"service-binding-k8s": True}})
+    job = square.job({"name": "a", "features": {"file-based-vcap-services": True}})
+    assert job["errors"][0]["detail"] == (
+        "For application 'a': 'file-based-vcap-services' and 'service-binding-k8s' features "
+        "cannot be enabled at the same time."
+    )
+    both = {"service-binding-k8s": False, "file-based-vcap-services": True}
+    assert square.of(square.apply({"name": "a", "features": both}), "features/ssh")["enabled"] is False
     again = square.apply({"name": "a", "buildpack": "default"})
     assert again["lifecycle"]["data"]["buildpacks"] == []
 
@@ -304,6 +324,14 @@ def test_routes_have_options(square: Square) -> None:
     options = {"loadbalancing": "least-connection"}
     app = square.apply({"name": "a", "routes": [{"route": "a.apps.localhost", "options": options}]})
     assert square.of(app, "routes")["resources"][0]["options"] == options
+    square.cloud.admin.ok("PATCH", "/v3/feature_flags/hash_based_routing", {"enabled": True})
+    options = {"loadbalancing": "hash", "hash_header": "X-User"}
+    square.apply({"name": "a", "routes": [{"route": "a.apps.localhost", "options": options}]})
+    assert square.of(app, "routes")["resources"][0]["options"] == options
+    wrong = {"route": "a.apps.localhost", "options": {"loadbalancing": "hash", "hash_balance": "much"}}
+    assert square.details({"name": "a", "routes": [wrong]}) == [
+        "For application 'a': Route 'a.apps.localhost': Hash balance must be a numeric value"
+    ]
 
 
 def test_random_and_default_routes_are_for_apps_without_any(square: Square) -> None:
@@ -311,6 +339,7 @@ def test_random_and_default_routes_are_for_apps_without_any(square: Square) -> N
     assert square.urls(named) == ["my-app-1.apps.localhost"]
     square.apply({"name": "My App_1", "random-route": True})
     assert square.urls(named) == ["my-app-1.apps.localhost"]
+    assert square.urls(square.apply({"name": "Under_score", "default-route": True})) == ["under_score.apps.localhost"]
     other = square.apply({"name": "b", "random-route": True})
     (url,) = square.urls(other)
     assert url.startswith("b-")

@@ -82,7 +82,7 @@ def apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: App
 
 def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: AppManifest) -> None:
     if manifest.features:
-        app = rows.change(tx, apps_table, app, {_FEATURES[name]: on for name, on in manifest.features.items()})
+        app = _features(tx, app, manifest.features)
     for process in manifest.processes:
         _process(tx, settings, actor, app, process)
     for sidecar in manifest.sidecars:
@@ -93,6 +93,15 @@ def _apply(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: Ap
         apps.set_environment(tx, actor, app, manifest.environment)
     data = {"request": {"manifest": _told(manifest.given)}}
     audit.record(tx, "audit.app.apply_manifest", actor, app.guid, "app", app.name, data, space_guid=app.space_guid)
+
+
+def _features(tx: Tx, app: Row[Any], wanted: Mapping[str, bool]) -> Row[Any]:
+    values = {_FEATURES[name]: on for name, on in wanted.items()}
+    if all(values.get(column, app._mapping[column]) for column in ("file_based_vcap_services", "service_binding_k8s")):
+        raise errors.unprocessable(
+            "'file-based-vcap-services' and 'service-binding-k8s' features cannot be enabled at the same time."
+        )
+    return rows.change(tx, apps_table, app, values)
 
 
 def _told(given: Mapping[str, Any]) -> str:
@@ -178,6 +187,9 @@ def _routes(tx: Tx, settings: Settings, actor: Actor, app: Row[Any], manifest: A
 
 
 def _host_of(name: str) -> str:
+    """The host that an app's name makes: the name itself where that is one."""
+    if re.fullmatch(r"[\w-]{1,63}", name, re.ASCII):
+        return name.lower()
     host = re.sub(r"[^a-z0-9-]", "", re.sub(r"[\s_.]+", "-", name.lower())).strip("-")
     # A name without a single usable character still needs an address of its own.
     return (host or f"app-{hashlib.sha256(name.encode()).hexdigest()[:8]}")[:63]

@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from cupola import errors
+from cupola.domain import route_options
 from cupola.domain.apps import forbidden_names
 from cupola.domain.manifests.units import to_bytes_rate, to_mb
 from cupola.domain.processes import ENDPOINT
@@ -154,15 +155,15 @@ def _spell(given: dict[str, Any]) -> None:
             given[usual] = given.pop(key)
 
 
-def parse(applications: list[dict[str, Any]]) -> list[AppManifest]:
-    """Check all applications. Raises 422 with one error per problem."""
+def parse(applications: list[dict[str, Any]], *, hashing: bool = True) -> list[AppManifest]:
+    """Check all applications. Raises 422 with one error per problem. `hashing`: as in `route_options`."""
     found: list[AppManifest] = []
     problems: list[str] = []
     for index, given in enumerate(applications):
         name = given.get("name")
         shown = f"'{name}'" if isinstance(name, str) and name else f"at index {index}"
         mine: list[str] = []
-        app = _application(given, mine)
+        app = _application(given, mine, hashing=hashing)
         problems.extend(f"For application {shown}: {problem}" for problem in mine)
         found.append(app)
     if problems:
@@ -171,7 +172,7 @@ def parse(applications: list[dict[str, Any]]) -> list[AppManifest]:
     return found
 
 
-def _application(given: Mapping[str, Any], problems: list[str]) -> AppManifest:
+def _application(given: Mapping[str, Any], problems: list[str], *, hashing: bool) -> AppManifest:
     name = given.get("name")
     if not isinstance(name, str) or not name:
         problems.append("Name must not be empty" if name in (None, "") else "Name must be a string")
@@ -199,7 +200,7 @@ def _application(given: Mapping[str, Any], problems: list[str]) -> AppManifest:
         metadata=metadata,
         processes=_processes(given, problems),
         sidecars=list(_sidecars(given, problems)),
-        routes=list(_routes(given, problems)),
+        routes=list(_routes(given, problems, hashing=hashing)),
         services=_services(given, problems),
         no_route=_flag(given, "no-route", problems),
         random_route=_flag(given, "random-route", problems),
@@ -409,7 +410,7 @@ def _required(label: str, value: Any) -> Iterator[str]:
         yield f"{label} must be a string"
 
 
-def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteManifest]:
+def _routes(given: Mapping[str, Any], problems: list[str], *, hashing: bool) -> Iterator[RouteManifest]:
     listed = given.get("routes") or []
     if not isinstance(listed, list):
         problems.append("Routes must be a list of route objects")
@@ -429,8 +430,8 @@ def _routes(given: Mapping[str, Any], problems: list[str]) -> Iterator[RouteMani
             problems.append(f"The route '{route}' is not a properly formed URL")
         if protocol not in {None, "http1", "http2", "tcp"}:
             problems.append("Route protocol must be 'http1', 'http2' or 'tcp'.")
-        if "options" in one and not isinstance(options, dict):
-            problems.append(f"Route '{route}': options must be an object")
+        if "options" in one:
+            problems.extend(route_options.problems_in_manifest(route, options, hashing=hashing))
         yield RouteManifest(route, protocol, options if isinstance(options, dict) else None)
 
 
