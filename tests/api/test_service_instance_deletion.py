@@ -88,8 +88,9 @@ def test_an_app_waits_for_no_binding_that_goes_slowly(cloud: Cloud, shop: Shop, 
     broker.answers("DELETE binding", Answer(202))
     broker.answers("GET binding last_operation", LATER)
     shop.do("DELETE", f"/v3/apps/{app['guid']}")
-    assert "An operation for the service binding between app web and service instance store is in progress." in (
-        shop.failure()[1]
+    assert (
+        "An operation for the service binding between app web and service instance store is in progress."
+        in (shop.failure()[1])
     )
     assert not gone(cloud, f"/v3/apps/{app['guid']}")
     broker.answers("GET binding last_operation", Answer(410, {}))
