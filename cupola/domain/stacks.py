@@ -1,4 +1,4 @@
-"""Stacks: unique by name in any case, deleted only when no app names them."""
+"""Stacks: unique by their exact name, deleted only when no app names them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +18,10 @@ __all__ = ["create", "delete", "update"]
 
 def create(tx: Tx, actor: Actor, body: Mapping[str, Any]) -> Row[Any]:
     """Add a stack. Raises 422 when the name is taken."""
-    key = body["name"].lower()
-    if tx.scalar(select(stacks.c.guid).where(stacks.c.name_key == key)):
+    if tx.scalar(select(stacks.c.guid).where(stacks.c.name == body["name"])):
         raise errors.unprocessable("Name must be unique")
     values = {
         "name": body["name"],
-        "name_key": key,
         "description": body.get("description"),
         "state": body.get("state", "ACTIVE"),
         "state_reason": body.get("state_reason"),

@@ -501,7 +501,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.String(length=250), nullable=False),
-        sa.Column("name_key", sa.String(length=250), nullable=False),
         sa.Column("description", sa.String(length=250), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("state_reason", sa.Text(), nullable=True),
@@ -511,7 +510,7 @@ def upgrade() -> None:
         sa.Column("annotations", sa.Text(), server_default="{}", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stacks")),
         sa.UniqueConstraint("guid", name=op.f("uq_stacks_guid")),
-        sa.UniqueConstraint("name_key", name=op.f("uq_stacks_name_key")),
+        sa.UniqueConstraint("name", name=op.f("uq_stacks_name")),
     )
     op.create_index(op.f("ix_stacks_created_at"), "stacks", ["created_at"], unique=False)
     op.create_index(op.f("ix_stacks_updated_at"), "stacks", ["updated_at"], unique=False)
