@@ -187,6 +187,9 @@ class Engine(Protocol):
     async def destroy(self, guid: str) -> None:
         """Remove what is left of an ended container: files and accounting."""
 
+    def reach(self, guid: str, endpoints: list[Endpoint]) -> None:
+        """What its services are at now: of what was opened to it when it was made, only this stays open."""
+
     def usage(self, guid: str) -> Usage | None:
         """The last measurement, or None when there is none yet."""
 

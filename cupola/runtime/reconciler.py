@@ -133,7 +133,15 @@ class Reconciler:
         self._informed = True
         self._terminate &= set(self._by_guid)
         self._save("desired", Desired(self.revision, list(self.desired.values()), list(self.tasks.desired.values())))
+        for slot in self._by_guid.values():
+            self._keep_open(slot)
         self.wake()
+
+    def _keep_open(self, slot: InstanceSlot) -> None:
+        """An instance reaches the services to which its app is bound now."""
+        process = self.desired.get(slot.process_guid)
+        if process is not None and slot.container is not None:
+            self._engine.reach(slot.container.guid, process.endpoints)
 
     def wake(self) -> None:
         """Plan again soon."""
@@ -299,6 +307,8 @@ class Reconciler:
         if slot.container is not container:
             return
         slot.address = address
+        # It may have been unbound while it was made.
+        self._keep_open(slot)
         self._report(slot)
         await self._monitor(slot, process)
 

@@ -51,6 +51,9 @@ class Tasks:
         for guid in self._finished - set(desired):
             (self._directory / guid).unlink(missing_ok=True)
         self._finished &= set(desired)
+        for guid, task in self._running.items():
+            if guid in desired:
+                self._engine.reach(task.container.guid, desired[guid].endpoints)
 
     def slots(self) -> list[TaskSlot]:
         """For the planner."""

@@ -116,6 +116,48 @@ async def test_what_bindings_open_is_reached_by_exactly_this_app(
     assert "got " not in recorder.text()
 
 
+STAYING = """
+import socket, sys, time
+port = int(sys.argv[1])
+def attempt():
+    made = socket.create_connection(("127.0.0.1", port), 10)
+    made.sendall(b"x"); made.settimeout(0.2)
+    try: return made, made.recv(1)
+    except TimeoutError: return made, None
+held, data = attempt()
+print("held", flush=True)
+held.settimeout(30)
+try: print("ended", held.recv(1), flush=True)
+except OSError as error: print("ended", error, flush=True)
+for _ in range(100):
+    try:
+        attempt()[0].close(); print("in again", flush=True); break
+    except OSError as error:
+        print("locked out", flush=True)
+    time.sleep(0.1)
+time.sleep(100)
+"""
+
+
+async def test_who_is_unbound_is_out_at_once_and_in_again_when_it_is_bound_again(
+    settings: Settings, own: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    async with echo("127.0.0.1") as port, opened(settings, own, launcher, recorder) as engine:
+        endpoints = [Endpoint(host="127.0.0.1", ports=[str(port)])]
+        one = container(droplet, f"python3 -c '{STAYING}' {port}", endpoints=endpoints)
+        await engine.create(one, lambda _: None)
+        await until(lambda: "held" in recorder.text())
+        engine.reach(one.guid, endpoints)
+        await asyncio.sleep(0.1)
+        assert "ended" not in recorder.text()
+        engine.reach(one.guid, [Endpoint(host="127.0.0.1", ports=[str(port + 1)])])
+        await until(lambda: "locked out" in recorder.text())
+        assert "in again" not in recorder.text()
+        engine.reach(one.guid, endpoints)
+        await until(lambda: "in again" in recorder.text())
+        engine.reach("nobody", endpoints)
+
+
 async def test_a_task_is_bound_too_and_a_next_cell_goes_on_serving(
     settings: Settings, own: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from cupola.endpoints import dial
@@ -45,6 +45,10 @@ class Outlet:
 
     servers: list[asyncio.AbstractServer] = field(default_factory=list)
     transports: list[asyncio.BaseTransport] = field(default_factory=list)
+    bound: dict[int, set[asyncio.Transport]] = field(default_factory=dict)
+    """By port of a bound service: the connections to it."""
+    allowed: Collection[int] | None = None
+    """Those of them that are bound still; None: all."""
 
     def close(self) -> None:
         """Serve no more, and end what is under way."""
@@ -81,6 +85,16 @@ class Egress:
         made = await asyncio.get_running_loop().create_server(lambda: _Inner(outlet, lambda _: endpoint), address, port)
         outlet.servers.append(made)
 
+    def reach(self, guid: str, ports: Collection[int]) -> None:
+        """Only these ports of bound services are open to an instance from now on; connections to others end."""
+        outlet = self._outlets.get(guid)
+        if outlet is None:
+            return
+        outlet.allowed = ports
+        for port in outlet.bound.keys() - set(ports):
+            for transport in list(outlet.bound[port]):
+                transport.abort()
+
     def detach(self, guid: str) -> None:
         """The instance ended."""
         outlet = self._outlets.pop(guid, None)
@@ -110,6 +124,11 @@ class Egress:
         if name.startswith("forward-"):
             fixed = f"tcp:127.0.0.1:{name.partition('-')[2]}"
             outlet.servers.append(await loop.create_server(lambda: _Inner(outlet, lambda _: fixed), sock=made))
+            return
+        if name.startswith("bound-"):
+            port = int(name.partition("-")[2])
+            outlet.bound[port] = set()
+            outlet.servers.append(await loop.create_server(lambda: _Bound(outlet, port), sock=made))
             return
         outlet.servers.append(await loop.create_server(lambda: _Inner(outlet, _meant_for), sock=made))
 
@@ -218,6 +237,28 @@ class _Inner(_Side):
             self._outlet.transports.remove(self.transport)  # type: ignore[arg-type]  # it was added when it was made
         if self._dialling is not None:
             self._dialling.cancel()
+
+
+class _Bound(_Inner):
+    """To a service that the app is bound to."""
+
+    def __init__(self, outlet: Outlet, port: int) -> None:
+        super().__init__(outlet, lambda _: f"tcp:127.0.0.1:{port}" if _is_open(outlet, port) else None)
+        self._port = port
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self._outlet.bound[self._port].add(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.transport is not None:
+            self._outlet.bound[self._port].discard(self.transport)
+        super().connection_lost(exc)
+
+
+def _is_open(outlet: Outlet, port: int) -> bool:
+    return outlet.allowed is None or port in outlet.allowed
 
 
 def _reset(transport: asyncio.Transport) -> None:

@@ -32,6 +32,7 @@ from cupola.runtime.local.ports import NoPort, Ports
 from cupola.runtime.local.probe import Choice
 from cupola.runtime.local.record import Record
 from cupola.runtime.local.resolver import Resolver
+from cupola.runtime.messages import Endpoint
 
 __all__ = ["LocalEngine"]
 
@@ -358,6 +359,12 @@ class LocalEngine:
     def _discard(self, directory: Path) -> None:
         if directory.exists():
             droplets.remove_tree(directory)
+
+    def reach(self, guid: str, endpoints: list[Endpoint]) -> None:
+        """Of what was opened to a container when it was made, only what its services are at now stays open."""
+        live = self._live.get(guid)
+        if self._egress is not None and live is not None:
+            self._egress.reach(guid, launch.opened(endpoints, live.container))
 
     def usage(self, guid: str) -> Usage | None:
         """The last measurement; taken every two seconds, of the disk every fifteen."""

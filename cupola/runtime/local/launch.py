@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from cupola.runtime.engine import Address, Container, Program, StagingPlan
 from cupola.runtime.local import bindings, droplets, identity, network, stack
 from cupola.runtime.local.record import Record
 from cupola.runtime.local.trust import PLACE, Trust
-from cupola.runtime.messages import Port
+from cupola.runtime.messages import Endpoint, Port
 
-__all__ = ["MAX_OPENED", "VCAP", "Launcher", "address", "not_opened"]
+__all__ = ["MAX_OPENED", "VCAP", "Launcher", "address", "not_opened", "opened"]
 
 VCAP = 2000
 _CREDENTIALS = "credentials"
@@ -228,11 +229,13 @@ class Launcher:
         forwards = {platform.https_port, platform.http_port} - {0} if platform.system_domain else {platform.port}
         if plan is not None:
             forwards |= _loopback_ports(plan.loopback)
-        forwards |= set(_opened(entry.container)[:MAX_OPENED])
         account = self._settings.account
         return {
             "address": network.internal_address(entry.slot),
             "forwards": sorted(forwards),
+            "bound": [
+                port for port in opened(entry.container.endpoints, entry.container)[:MAX_OPENED] if port not in forwards
+            ],
             "group": -1 if account is None else account.gid,
         }
 
@@ -342,10 +345,10 @@ def _instance_variables(entry: Record) -> dict[str, str]:
     return variables
 
 
-def _opened(container: Container) -> list[int]:
-    """Ports of this machine's loopback that the services of a container are at; its own ports are its own."""
+def opened(endpoints: Sequence[Endpoint], container: Container) -> list[int]:
+    """Ports of this machine's loopback that services of a container are at; its own ports are its own."""
     found: set[int] = set()
-    for endpoint in container.endpoints:
+    for endpoint in endpoints:
         if outbound.is_loopback(endpoint.host) and endpoint.protocol in ("tcp", "all"):
             for ports in endpoint.ports:
                 first, _, last = ports.partition("-")
@@ -356,7 +359,7 @@ def _opened(container: Container) -> list[int]:
 
 def not_opened(container: Container) -> str:
     """What is said when not every endpoint can be opened to a container, or an empty string."""
-    over = _opened(container)[MAX_OPENED:]
+    over = opened(container.endpoints, container)[MAX_OPENED:]
     if not over:
         return ""
     return (

@@ -35,8 +35,8 @@ def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict
     """Set up the network namespace that the caller just entered; called in the fork that makes the instance.
 
     `wanted`: `address` (the instance's own), `forwards` (ports of 127.0.0.1 that lead to the same port of the
-    host) and `group` (whose processes may connect to the ingress besides this user's, or -1). Returns the listener of the ingress, and the sockets that the cell serves, by name: `egress`, `dns-udp`,
-    `dns-tcp`, `forward-PORT`. Raises OSError.
+    host), `bound` (the same, of services that are bound) and `group` (whose processes may connect to the ingress besides this user's, or -1). Returns the listener of the ingress, and the sockets that the cell serves, by name: `egress`, `dns-udp`,
+    `dns-tcp`, `forward-PORT`, `bound-PORT`. Raises OSError.
     """
     netlink.link_up(_LOOPBACK)
     for address in (GATEWAY, wanted["address"]):
@@ -53,8 +53,9 @@ def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict
         "dns-tcp": _listener(GATEWAY, _DNS_PORT),
         "dns-udp": _datagrams(GATEWAY, _DNS_PORT),
     }
-    for port in wanted["forwards"]:
-        served[f"forward-{port}"] = _listener("127.0.0.1", port)
+    for kind, ports in (("forward", wanted["forwards"]), ("bound", wanted["bound"])):
+        for port in ports:
+            served[f"{kind}-{port}"] = _listener("127.0.0.1", port)
     return _ingress(directory, wanted["group"]), served
 
 
