@@ -8,8 +8,11 @@ __all__ = ["as_its_owner", "create_private", "password", "write_private"]
 
 
 def password(characters: int = 32) -> str:
-    """A random URL-safe password or client secret; 6 bits of entropy per character."""
-    return secrets.token_urlsafe(characters)[:characters]
+    """A random URL-safe password or client secret; 6 bits of entropy per character. No command takes it for an option."""
+    made = ""
+    while made.startswith(("-", "_")) or not made:
+        made = secrets.token_urlsafe(characters)[:characters]
+    return made
 
 
 def write_private(path: Path, content: bytes) -> None:
