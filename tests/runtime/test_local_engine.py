@@ -75,6 +75,21 @@ async def test_an_app_runs_in_its_directory_and_its_lines_and_status_arrive(
         assert not (settings.data_dir / "cell/instances" / one.guid).exists()
 
 
+async def test_lines_of_the_shortest_lives_arrive(
+    settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    """An instance may have ended before anybody looks at it."""
+    async with opened(settings, choice, launcher, recorder) as engine:
+        engine._plan._command = _bare  # type: ignore[method-assign]  # the launcher would take longer than the look
+        for number in range(25):
+            await run_to_end(engine, recorder, container(droplet, f"echo line {number}"))
+    assert [text for _, _, text in recorder.lines] == [f"line {number}" for number in range(25)]
+
+
+def _bare(entry: Any, program: Program, files: Any, plan: Any) -> tuple[list[str], dict[str, str]]:
+    return ["/bin/sh", "-c", program.command], {}
+
+
 async def test_isolation_hides_the_platform_and_other_processes(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:

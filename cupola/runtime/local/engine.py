@@ -61,6 +61,12 @@ class _Live:
         self.disk = 0
         self.ending: asyncio.Task[None] | None = None
 
+    def hush(self) -> None:
+        """Read what is left of the output, and no more."""
+        for output in self.outputs:
+            output.finish()
+        self.outputs.clear()
+
 
 class LocalEngine:
     """Implements `Engine`. `choice` is what `probe.choose` found; `stager` may be missing where nothing is staged."""
@@ -125,10 +131,11 @@ class LocalEngine:
             return None
         for port in entry.claimed:
             self._ports.adopt(port)
-        pid, descriptor = record.open_process(directory)
-        live = _Live(entry, directory, pid, descriptor, self._group(directory.name))
+        live = _Live(entry, directory, -1, -1, self._group(directory.name))
         self._live[directory.name] = live
-        if descriptor < 0:
+        self._listen(live)
+        live.pid, live.descriptor = record.open_process(directory)
+        if live.descriptor < 0:
             live.ending = asyncio.create_task(self._end(live))
             return None
         self._watch(live)
@@ -184,9 +191,15 @@ class LocalEngine:
         )
         group = self._make_group(container)
         await asyncio.to_thread(self._write, entry, directory, lower, group)
-        pid = await self._forks.spawn(directory)
-        descriptor = os.pidfd_open(pid)
-        live = _Live(entry, directory, pid, descriptor, group)
+        live = _Live(entry, directory, -1, -1, group)
+        # Before it starts: what is written to a pipe that nobody reads is lost when the writer has ended.
+        self._listen(live)
+        try:
+            live.pid = await self._forks.spawn(directory)
+            live.descriptor = os.pidfd_open(live.pid)
+        except BaseException:
+            live.hush()
+            raise
         self._live[container.guid] = live
         self._watch(live)
         await self._lead_out(live)
@@ -252,9 +265,11 @@ class LocalEngine:
         return self._cgroups.make(container.guid, container.memory_mb * _MIB, pids, share)
 
     def _watch(self, live: _Live) -> None:
+        asyncio.get_running_loop().add_reader(live.descriptor, self._ended, live)
+
+    def _listen(self, live: _Live) -> None:
         observer = self._observer
         assert observer is not None
-        loop = asyncio.get_running_loop()
         for number, program in enumerate(live.container.programs):
             for name, stream in (("out", "OUT"), ("err", "ERR")):
 
@@ -262,7 +277,6 @@ class LocalEngine:
                     observer.line(live.container, source, "OUT" if stream == "OUT" else "ERR", line)
 
                 live.outputs.append(Output(str(live.directory / f"{name}.{number}"), live.limit, emit))
-        loop.add_reader(live.descriptor, self._ended, live)
 
     def _ended(self, live: _Live) -> None:
         asyncio.get_running_loop().remove_reader(live.descriptor)
@@ -277,9 +291,7 @@ class LocalEngine:
             live.group.kill()
         if self._egress is not None:
             self._egress.detach(live.container.guid)
-        for output in live.outputs:
-            output.finish()
-        live.outputs.clear()
+        live.hush()
         found, killed = record.read_statuses(live.directory)
         programs = live.container.programs
         statuses = [(programs[i].source, status) for i, status in found if i < len(programs)]
@@ -433,8 +445,7 @@ class LocalEngine:
         for live in self._live.values():
             if live.ending is not None:
                 await live.ending
-            for output in live.outputs:
-                output.finish()
+            live.hush()
             if live.descriptor >= 0:
                 loop.remove_reader(live.descriptor)
                 os.close(live.descriptor)

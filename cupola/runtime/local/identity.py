@@ -14,7 +14,6 @@ import contextlib
 import datetime
 import ipaddress
 import os
-import queue
 import shutil
 import threading
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from cupola import clock
 from cupola.runtime.engine import Container
+from cupola.runtime.local.key_stock import KeyStock
 from cupola.secrets.generated import write_private
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ LIFE_SECONDS = 24 * 3600.0
 RENEW_SECONDS = 30 * 60.0
 """Before its end a certificate is replaced."""
 _AUTHORITY_DAYS = 3650
-_SPARE_KEYS = 2
+_SPARE_KEYS = 200
+"""As many instances as may start within a moment: on disk, 350 KB."""
 _NAME = "cf-instance-credentials"
 
 
@@ -57,29 +58,21 @@ def ends_at(directory: Path) -> float:
 
 
 class Identities:
-    """Makes pairs. Keys are made ahead, by a thread that yields to everything else: each takes a tenth of a second."""
+    """Makes pairs, of keys that were made ahead."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._keys: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(_SPARE_KEYS)
+        self._keys = KeyStock(directory / "keys", _SPARE_KEYS)
         self._guard = threading.Lock()
         self._authority: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
-        self._closing = threading.Event()
-        self._maker: threading.Thread | None = None
 
     def open(self) -> None:
         """Begin to make keys."""
-        self._maker = threading.Thread(target=self._make_keys, name="identity-keys", daemon=True)
-        self._maker.start()
+        self._keys.open()
 
     def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._keys.get_nowait()
-        if self._maker is not None:
-            self._maker.join(5)
+        """End the thread that makes keys."""
+        self._keys.close()
 
     @property
     def authority_file(self) -> Path:
@@ -89,7 +82,7 @@ class Identities:
     def write(self, container: Container, address: str, directory: Path, owner: int) -> None:
         """Make a new pair and put it in the place of the one that is there. Blocking. `owner` -1: whoever runs the cell."""
         end = clock.seconds() + LIFE_SECONDS
-        key = self._keys.get()
+        key = self._keys.take()
         certificate = self._certificate(container, address, key, end)
         directory.mkdir(mode=0o755, exist_ok=True)
         # To the microsecond: a second pair within a second must not come into the place that somebody reads.
@@ -105,19 +98,6 @@ class Identities:
                 _point(directory / name, f"..data/{name}")
         if before and before != made.name:
             shutil.rmtree(directory / before, ignore_errors=True)
-
-    def _make_keys(self) -> None:
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
-        self._issuer()
-        while not self._closing.is_set():
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            while not self._closing.is_set():
-                with contextlib.suppress(queue.Full):
-                    self._keys.put(key, timeout=0.5)
-                    break
 
     def _issuer(self) -> "tuple[ec.EllipticCurvePrivateKey, x509.Certificate]":
         with self._guard:
