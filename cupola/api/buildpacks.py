@@ -32,7 +32,7 @@ class Create(Message):
     name = string(required=True, min_length=1, max_length=250, checks=[rules.name_problems])
     stack = string(nullable=True, min_length=1, max_length=250)
     position = integer(at_least=1)
-    lifecycle = string(one_of=_LIFECYCLES)
+    lifecycle = string(nullable=True, one_of=_LIFECYCLES, one_of_message='must be either "buildpack" or "cnb"')
     enabled = boolean()
     locked = boolean()
     # Named by the OpenAPI rendering of the API: what the bits will be called, and the state that a new one has.

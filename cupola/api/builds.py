@@ -25,8 +25,13 @@ _PACKAGE_SCHEMA = {"type": "object", "properties": {"guid": {"type": "string"}},
 
 
 def _package_problems(value: Any) -> Iterator[str]:
-    if not isinstance(value, dict) or not isinstance(value.get("guid"), str):
+    guid = value.get("guid") if isinstance(value, dict) else None
+    if not guid:
+        yield "Package guid can't be blank"
+    if not isinstance(guid, str):
         yield "Package guid must be a string"
+    if not isinstance(guid, str) or not 1 <= len(guid) <= 200:
+        yield "Package guid must be between 1 and 200 characters"
 
 
 class Create(Message):

@@ -40,7 +40,7 @@ class _Relationships(Message):
 
 def _string_values(value: dict[str, Any]) -> Iterator[str]:
     if not all(isinstance(command, str) for command in value.values()):
-        yield "values must be strings"
+        yield "value must be a string"
     if not all(value):
         yield "key must not be empty"
 

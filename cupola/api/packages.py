@@ -35,6 +35,7 @@ from cupola.store.staging import packages
 __all__ = ["OPERATIONS", "PACKAGES"]
 
 _STATES = ("AWAITING_UPLOAD", "COPYING", "EXPIRED", "FAILED", "PROCESSING_UPLOAD", "READY")
+_TYPES = ("bits", "docker")
 
 
 class _Relationships(Message):
@@ -46,11 +47,16 @@ def _data_problems(value: Any) -> Iterator[str]:
         yield "Data must be an object"
 
 
+def _type_problems(value: Any) -> Iterator[str]:
+    if value not in _TYPES:
+        yield "Type must be one of 'bits, docker'"
+
+
 class Create(Message):
     """A new package; bits are uploaded next, an image is ready at once."""
 
-    type = string(required=True, one_of=("bits", "docker"), one_of_message="must be one of 'bits, docker'")
     relationships = nested(_Relationships, required=True)
+    type = anything(_type_problems, {"type": "string", "enum": list(_TYPES)}, required=True, nullable=False)
     data = anything(_data_problems, {"type": "object"})
     metadata = metadata()
 

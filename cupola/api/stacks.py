@@ -26,7 +26,7 @@ class Create(Message):
     """A new stack. Unknown fields pass, as upstream."""
 
     rejects_unknown = False
-    name = string(required=True, min_length=1, max_length=250)
+    name = string(required=True, blank="can't be blank", max_length=250)
     description = string(max_length=250)
     state = _state()
     state_reason = string(nullable=True, max_length=5000)

@@ -39,7 +39,7 @@ def _template_problems(value: Any) -> Iterator[str]:
     guid = process.get("guid") if isinstance(process, dict) else None
     if not isinstance(guid, str):
         yield "Template process guid must be a string"
-    elif not 1 <= len(guid) <= 200:
+    if not isinstance(guid, str) or not 1 <= len(guid) <= 200:
         yield "Template process guid must be between 1 and 200 characters"
 
 
@@ -57,7 +57,7 @@ class Create(Message):
     metadata = metadata()
 
     def rules(self) -> Iterator[str]:
-        if not self.given.get("command") and not self.given.get("template"):
+        if not self.given.get("command") and self.given.get("template") is None:
             yield "Command No command or template provided"
 
 

@@ -195,7 +195,7 @@ def _string(
 ) -> Field[Any]:
 
     def problems(value: Any, label: str) -> Iterator[str]:
-        if blank and (value is None or value == ""):
+        if blank and (value is None or (isinstance(value, str) and not value.strip())):
             yield f"{label} {blank}"
             return
         if not isinstance(value, str):
@@ -364,7 +364,7 @@ def nested(kind: type[M], *, required: bool = False, nullable: bool = False, not
 def _guid_problems(value: Any, label: str) -> Iterator[str]:
     if not isinstance(value, str):
         yield f"{label} guid must be a string"
-    elif not 1 <= len(value) <= 200:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
         yield f"{label} guid must be between 1 and 200 characters"
 
 

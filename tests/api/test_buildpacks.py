@@ -140,6 +140,7 @@ def test_its_stack_is_that_of_its_bits_and_fixed_once_known(cloud: Cloud) -> Non
         ({"name": "a b"}, "Name can only contain alphanumeric characters, underscores, and hyphens"),
         ({"name": "a", "position": 0}, "Position must be greater than or equal to 1"),
         ({"name": "a", "enabled": "yes"}, "Enabled must be a boolean"),
+        ({"name": "a", "lifecycle": "docker"}, 'Lifecycle must be either "buildpack" or "cnb"'),
     ],
 )
 def test_what_a_buildpack_may_be(cloud: Cloud, body: dict[str, Any], detail: str) -> None:

@@ -161,3 +161,14 @@ def test_stronger_variables_win_while_staging(site: Site) -> None:
     found = {name: task.env.get(name) for name in "ABCD"}
     assert found == {"A": "group", "B": "app", "C": "build", "D": None}
     assert task.env["CF_STACK"] == "cflinuxfs4"
+
+
+def test_a_build_names_its_package(site: Site) -> None:
+    size = "Package guid must be between 1 and 200 characters"
+    for package, detail in (
+        (None, f"Package guid can't be blank, Package guid must be a string, {size}"),
+        ({"guid": 1}, f"Package guid must be a string, {size}"),
+        ({"guid": ""}, f"Package guid can't be blank, {size}"),
+        ({"guid": "x" * 201}, size),
+    ):
+        assert site.cloud.admin.problem("POST", "/v3/builds", {"package": package}) == (422, 10008, detail)

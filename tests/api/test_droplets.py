@@ -260,3 +260,23 @@ def test_a_token_is_judged_when_an_upload_begins(site: Site) -> None:
     finally:
         services.authenticate = before
     assert (answer.status_code, answer.json()["state"]) == (200, "READY")
+
+
+def test_what_packages_and_droplets_may_not_be(site: Site) -> None:
+    admin, own = site.cloud.admin, _app(site.app)
+    form = "Relationships 'relationships' is not an object"
+    for path, body, detail in (
+        ("packages", {}, f"{form}, Type must be one of 'bits, docker'"),
+        ("packages", {**own, "type": 1}, "Type must be one of 'bits, docker'"),
+        (
+            "packages",
+            {**own, "type": "bits", "data": {"image": "i"}},
+            "Data must be empty if provided for bits packages",
+        ),
+        ("packages", {**own, "type": "docker", "data": {}}, "Data Image required"),
+        ("droplets", {}, form),
+        ("droplets", {**own, "process_types": []}, "Process types must be an object"),
+        ("droplets", {**own, "process_types": {"": "x"}}, "Process types key must not be empty"),
+        ("droplets", {**own, "process_types": {"web": 1}}, "Process types value must be a string"),
+    ):
+        assert admin.problem("POST", f"/v3/{path}", body) == (422, 10008, detail)

@@ -62,6 +62,7 @@ def test_who_makes_use_of_segments_is_warned_that_nothing_enforces_them(cloud: C
     [
         ({}, "Name can't be blank"),
         ({"name": ""}, "Name can't be blank"),
+        ({"name": " "}, "Name can't be blank"),
         ({"name": 1}, "Name must be a string"),
         ({"name": "a\nb"}, "Isolation Segment names can only contain non-blank unicode characters"),
         ({"name": "SHARED"}, "Isolation Segment names are case insensitive and must be unique"),

@@ -191,7 +191,9 @@ def test_bad_bodies_are_refused_in_upstreams_words(site: Site) -> None:
     assert problem({"command": "x", "memory_in_mb": 0})[2] == "Memory in mb must be greater than 0"
     assert problem({"command": "x", "disk_in_mb": 1.5})[2] == "Disk in mb must be an integer"
     assert problem({"command": "x" * 4097})[2] == "Command is too long (maximum is 4096 characters)"
-    assert problem({"template": {"process": {}}})[2] == "Template process guid must be a string"
+    unnamed = "Template process guid must be a string, Template process guid must be between 1 and 200 characters"
+    templates: list[Any] = [{}, {"process": {}}, {"process": {"guid": 1}}]
+    assert {problem({"template": template})[2] for template in templates} == {unnamed}
     assert problem({"command": "x", "bogus": 1})[2] == "Unknown field(s): 'bogus'"
     most = site.cloud.settings.defaults.app_disk_max_mb
     too_much = f"Cannot request disk_in_mb greater than {most}"

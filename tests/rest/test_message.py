@@ -71,7 +71,6 @@ def problems(**fields: Any) -> list[str]:
         ({"tags": ["a", "b", "c"]}, "Tags has too many entries"),
         ({"options": []}, "Options must be an object"),
         ({"relationships": []}, "Relationships 'relationships' is not an object"),
-        ({"relationships": {"box": {"data": {"guid": 1}}}}, "Relationships Box guid must be a string"),
         (
             {"relationships": {"box": {"data": {"guid": ""}}}},
             "Relationships Box guid must be between 1 and 200 characters",
@@ -85,6 +84,7 @@ def problems(**fields: Any) -> list[str]:
             "Relationships Unknown field(s): 'x', 'y'",
         ),
         ({"secret": ""}, "Secret can't be blank"),
+        ({"secret": " "}, "Secret can't be blank"),
         ({"free": 2}, "Free must be odd"),
         ({"metadata": []}, "Metadata must be an object"),
         ({"metadata": {"labels": 1}}, "Metadata 'labels' is not an object"),
@@ -139,6 +139,13 @@ def test_no_problem(fields: dict[str, Any]) -> None:
 def test_a_relationship_of_another_form(box: Any) -> None:
     (problem,) = problems(relationships={"box": box})
     assert problem == 'Relationships Box must be structured like this: "box: {"data": {"guid": "valid-guid"}}"'
+
+
+def test_a_relationship_whose_guid_is_no_text() -> None:
+    assert problems(relationships={"box": {"data": {"guid": 1}}}) == [
+        "Relationships Box guid must be a string",
+        "Relationships Box guid must be between 1 and 200 characters",
+    ]
 
 
 def test_a_missing_relationship() -> None:
