@@ -214,7 +214,8 @@ class Reconciler:
         """Reconcile until cancelled. Without a controller, what it last wanted holds after `patience` seconds."""
         if not self._informed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), patience if self.revision >= 0 else None)
+                async with asyncio.timeout(patience if self.revision >= 0 else None):
+                    await self._wake.wait()
         self._resume_monitors()
         for slot in self._surplus:
             self._begin_stop(slot)
@@ -226,7 +227,9 @@ class Reconciler:
                 ready()
                 ready = None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), again)
+                # Not wait_for: in Python 3.11 it may swallow a cancellation, and this would never end.
+                async with asyncio.timeout(again):
+                    await self._wake.wait()
 
     def _resume_monitors(self) -> None:
         for slot in list(self._by_guid.values()):
