@@ -76,6 +76,10 @@ class Controller:
         found = [body.instance for body in self.bodies(InstanceChanged) if body.instance.index == index]
         return found[-1] if found else None
 
+    def told(self) -> Actual:
+        assert self.actual is not None
+        return self.actual
+
     def instance_guids(self) -> list[str]:
         return [instance.instance_guid for instance in self.actual.instances] if self.actual else []
 
@@ -202,8 +206,7 @@ async def test_instances_survive_the_cell_and_are_adopted(settings: Settings, mo
             await until(lambda: controller.connections > connections[-1] and controller.actual is not None)
             assert controller.instance_guids() == [first.instance_guid]
             # Not for a moment is it one that only starts: its routes would lose it.
-            assert controller.actual is not None
-            (adopted,) = controller.actual.instances
+            (adopted,) = controller.told().instances
             assert (adopted.state, adopted.routable, adopted.since) == ("RUNNING", True, first.since)
             await until(controller.is_running)
         await end(cell, signal.SIGTERM)
