@@ -127,7 +127,7 @@ def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool) -> 
         "binds": [], "readable": ["/usr", "/bin", "/lib", "/lib64", "/proc"], "writable": [str(record), "/dev"],
         "confine": mode != "none", "landlock": mode == "process" and kernel.landlock_abi() > 0, "search": False,
         "cgroups": [], "limits": {}, "programs": [program], "grace": 1, "shm_bytes": 65536,
-        "network": {"address": network.internal_address(0), "forwards": [], "group": -1} if own_network else None,
+        "network": {"address": network.internal_address(0), "forwards": [], "bound": [], "group": -1} if own_network else None,
     }  # fmt: skip
     (record / "launch.json").write_text(json.dumps(launch))
 
