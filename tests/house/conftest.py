@@ -10,6 +10,8 @@ from tests.cloud import open_cloud
 from tests.databases import Postgres, Prepared
 from tests.house.town import Town
 
+_OPEN: list[Town] = []
+
 
 @contextmanager
 def open_town(prepared: Prepared, directory: Path) -> Iterator[Town]:
@@ -19,8 +21,17 @@ def open_town(prepared: Prepared, directory: Path) -> Iterator[Town]:
         with town.beside:
             town.make_everything()
             town.restore = prepared.keep(database)
+            _OPEN.append(town)
             yield town
+            _OPEN.remove(town)
     database.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_it_was() -> None:
+    """No file of tests begins with what another one left."""
+    for town in _OPEN:
+        town.restore()
 
 
 @pytest.fixture(scope="session")
