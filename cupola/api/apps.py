@@ -182,6 +182,7 @@ APPS = Resource(
     view=view,
     shape=App,
     visible=visibility.by_space(apps.c.space_guid),
+    parameter_order=["names", "organization_guids", "space_guids", "stacks", "include", "lifecycle_type"],
     filters=[
         Filter("names", apps.c.name_key, fold=True),
         Filter(

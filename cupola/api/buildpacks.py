@@ -96,8 +96,8 @@ BUILDPACKS = Resource(
     shape=Buildpack,
     visible=visibility.everyone,
     filters=[
-        Filter("names", buildpacks.c.name),
         Filter("stacks", buildpacks.c.stack),
+        Filter("names", buildpacks.c.name),
         Filter("lifecycle", buildpacks.c.lifecycle, kind="one", choices=_LIFECYCLES),
     ],
     order_by=["created_at", "updated_at", "position", "lifecycle"],

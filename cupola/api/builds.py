@@ -120,9 +120,9 @@ BUILDS = Resource(
     shape=Build,
     visible=visibility.by_app(builds.c.app_guid),
     filters=[
-        Filter("states", builds.c.state, choices=_STATES),
         Filter("app_guids", builds.c.app_guid),
         Filter("package_guids", builds.c.package_guid),
+        Filter("states", builds.c.state, choices=_STATES),
     ],
 )
 

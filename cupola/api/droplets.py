@@ -170,10 +170,10 @@ DROPLETS = Resource(
     visible=visibility.by_app(droplets.c.app_guid),
     related={"secrets": _apps_with_secrets},
     filters=[
-        Filter("states", droplets.c.state, choices=_STATES),
         Filter("app_guids", droplets.c.app_guid),
-        Filter("space_guids", _in_spaces),
         Filter("organization_guids", _in_organizations),
+        Filter("space_guids", _in_spaces),
+        Filter("states", droplets.c.state, choices=_STATES),
         Filter("current", _current, kind="bool"),
     ],
 )

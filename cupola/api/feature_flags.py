@@ -107,7 +107,7 @@ def _set(call: Call[None, Any], name: str, status: int) -> Reply:
 
 
 _PATH = "/v3/feature_flags"
-_QUERY = tuple(Parameter(name) for name in ("page", "per_page", "order_by", "updated_ats", "guids", "created_ats"))
+_QUERY = tuple(Parameter(name) for name in ("page", "per_page", "order_by", "created_ats", "updated_ats", "guids"))
 
 OPERATIONS: list[Operation] = [
     Operation("GET", _PATH, list_flags, query=_QUERY, query_status=400),

@@ -190,7 +190,6 @@ PROCESSES = Resource(
     related={"spaces": _spaces_of_apps, "detected": _detected},
     filters=[
         Filter("types", processes.c.type),
-        Filter("app_guids", processes.c.app_guid),
         Filter(
             "space_guids",
             lambda guids: processes.c.app_guid.in_(select(apps.c.guid).where(apps.c.space_guid.in_(guids))),
@@ -203,6 +202,7 @@ PROCESSES = Resource(
                 .where(spaces.c.organization_guid.in_(guids))
             ),
         ),
+        Filter("app_guids", processes.c.app_guid),
     ],
     embeds=[Embed("process_instances", lambda world, rows: instances.briefs(world.tx, rows))],
 )

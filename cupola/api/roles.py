@@ -204,10 +204,10 @@ ROLES = Resource(
     visible=visible,
     labels=False,
     filters=[
-        Filter("types", roles.c.type),
-        Filter("user_guids", roles.c.user_guid),
         Filter("organization_guids", roles.c.organization_guid),
         Filter("space_guids", roles.c.space_guid),
+        Filter("user_guids", roles.c.user_guid),
+        Filter("types", roles.c.type),
     ],
     includes=[
         Include("user", "users", _users),

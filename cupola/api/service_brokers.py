@@ -95,8 +95,8 @@ SERVICE_BROKERS = Resource(
     shape=ServiceBroker,
     visible=visible,
     filters=[
-        Filter("names", service_brokers.c.name),
         Filter("space_guids", service_brokers.c.space_guid),
+        Filter("names", service_brokers.c.name),
     ],
     order_by=["created_at", "updated_at", "name"],
 )

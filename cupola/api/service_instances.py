@@ -341,6 +341,7 @@ SERVICE_INSTANCES = Resource(
     view=view,
     shape=ServiceInstance,
     visible=visible,
+    parameter_order=["type", "fields"],
     filters=[
         Filter("names", service_instances.c.name),
         Filter("space_guids", _in_spaces),

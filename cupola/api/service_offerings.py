@@ -101,6 +101,16 @@ SERVICE_OFFERINGS = Resource(
     view=view,
     shape=ServiceOffering,
     visible=visibility.offerings,
+    parameter_order=[
+        "available",
+        "fields",
+        "broker_catalog_ids",
+        "service_broker_guids",
+        "service_broker_names",
+        "names",
+        "space_guids",
+        "organization_guids",
+    ],
     filters=[
         Filter("available", service_offerings.c.available, kind="bool"),
         Filter("broker_catalog_ids", service_offerings.c.catalog_id),

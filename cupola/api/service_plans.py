@@ -129,6 +129,7 @@ SERVICE_PLANS = Resource(
     view=view,
     shape=ServicePlan,
     visible=visibility.plans,
+    parameter_order=["available", "fields"],
     filters=[
         Filter("available", service_plans.c.available, kind="bool"),
         Filter("broker_catalog_ids", service_plans.c.catalog_id),

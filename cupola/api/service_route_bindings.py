@@ -102,9 +102,9 @@ ROUTE_BINDINGS = Resource(
     shape=ServiceRouteBinding,
     visible=visible,
     filters=[
-        Filter("route_guids", _bindings.c.route_guid),
         Filter("service_instance_guids", _bindings.c.service_instance_guid),
         Filter("service_instance_names", lambda names: _of_instances(service_instances.c.name.in_(names))),
+        Filter("route_guids", _bindings.c.route_guid),
     ],
     includes=[
         Include("route", "routes", _their_routes),

@@ -128,6 +128,8 @@ class Resource:
     """Whether the list takes `guids`."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other words for list parameters, and what they mean."""
+    parameter_order: Sequence[str] = ()
+    """Parameters in upstream's order, where it is not filters as they are declared, `include` and `label_selector`."""
     query_status: int = 400
     """Status of the answer to a bad query: 400 code 10005, or 422 code 10008."""
     columns: Callable[[], Select[Any]] | None = None
@@ -144,11 +146,8 @@ class Resource:
         names = ["page", "per_page", "order_by", *self.timestamps]
         if self.guids:
             names.append("guids")
-        if self.labels:
-            names.append("label_selector")
-        if self.includes:
-            names.append("include")
-        if self.fields:
-            names.append("fields")
-        names += [one.name for one in self.filters if not one.quiet]
-        return [*names, "embed"] if self.embeds else names
+        own = [one.name for one in self.filters if not one.quiet]
+        parts = (("include", self.includes), ("fields", self.fields), ("embed", self.embeds))
+        own += [name for name, there in (*parts, ("label_selector", self.labels)) if there]
+        first = [name for name in self.parameter_order if name in own]
+        return [*names, *first, *(name for name in own if name not in first)]

@@ -34,6 +34,57 @@ _INCLUDES = {
     "service_route_bindings": ["route", "service_instance"],
 }
 
+_PARAMETERS = {
+    "apps": "names organization_guids space_guids stacks include lifecycle_type label_selector",
+    "buildpacks": "stacks names lifecycle label_selector",
+    "builds": "app_guids package_guids states label_selector",
+    "deployments": "app_guids states status_reasons status_values label_selector",
+    "domains": "names organization_guids label_selector",
+    "droplets": "app_guids organization_guids space_guids states label_selector",
+    "audit_events": "types target_guids space_guids organization_guids",
+    "feature_flags": "",
+    "isolation_segments": "names organization_guids label_selector",
+    "organization_quotas": "names organization_guids",
+    "organizations": "names label_selector",
+    "packages": "states types app_guids space_guids organization_guids label_selector",
+    "processes": "types space_guids organization_guids app_guids embed label_selector",
+    "roles": "organization_guids space_guids user_guids types include",
+    "route_policies": "route_guids space_guids sources source_guids include label_selector",
+    "routes": (
+        "hosts space_guids organization_guids domain_guids paths app_guids include label_selector ports "
+        "service_instance_guids"
+    ),
+    "security_groups": (
+        "names running_space_guids staging_space_guids globally_enabled_running globally_enabled_staging"
+    ),
+    "service_brokers": "space_guids names label_selector",
+    "service_credential_bindings": (
+        "names service_instance_guids service_instance_names service_plan_names service_plan_guids "
+        "service_offering_names service_offering_guids app_guids app_names include type label_selector"
+    ),
+    "service_instances": (
+        "type fields names space_guids organization_guids service_plan_guids service_plan_names label_selector"
+    ),
+    "service_offerings": (
+        "available fields broker_catalog_ids service_broker_guids service_broker_names names "
+        "space_guids organization_guids label_selector"
+    ),
+    "service_plans": (
+        "available fields broker_catalog_ids names organization_guids service_broker_guids "
+        "service_broker_names service_instance_guids service_offering_guids service_offering_names "
+        "space_guids include label_selector"
+    ),
+    "service_route_bindings": "service_instance_guids service_instance_names route_guids include label_selector",
+    "service_usage_events": "after_guid service_instance_types service_offering_guids",
+    "app_usage_events": "after_guid",
+    "space_quotas": "names organization_guids space_guids",
+    "spaces": "names organization_guids include label_selector",
+    "stacks": "names default label_selector",
+    "tasks": "names states app_guids organization_guids space_guids label_selector",
+    "users": "usernames partial_usernames origins label_selector",
+}
+"""Of each list, in the order in which errors name them, after those that every list has."""
+
 
 def _bad(name: str, detail: str) -> tuple[int, int, str]:
     if name in _UNPROCESSABLE:
@@ -63,6 +114,14 @@ def test_pages_have_numbers_and_sizes(cloud: Cloud, name: str) -> None:
     assert said("per_page=0") == _bad(name, "Per page must be a positive integer")
     assert said("per_page=5001") == _bad(name, "Per page must be between 1 and 5000")
     assert said("bogus=1&other=2")[2].startswith(_bad(name, "Unknown query parameter(s): 'bogus', 'other'")[2])
+
+
+@pytest.mark.parametrize("name", list(_PARAMETERS))
+def test_unknown_parameters_are_told_with_those_that_there_are(cloud: Cloud, name: str) -> None:
+    usual = ["page", "per_page", "order_by", "created_ats", "updated_ats", "guids"]
+    valid = _quoted([*usual, *_PARAMETERS[name].split()])
+    detail = f"Unknown query parameter(s): 'bogus'. Valid parameters are: {valid}"
+    assert cloud.admin.problem("GET", f"/v3/{name}?bogus=1") == _bad(name, detail)
 
 
 @pytest.mark.parametrize("name", list(_INCLUDES))

@@ -76,7 +76,7 @@ def test_who_may_not_see_gets_404_and_who_may_not_write_403(cloud: Cloud) -> Non
             "x=1&y=2",
             (
                 "Unknown query parameter(s): 'x', 'y'. Valid parameters are: 'page', 'per_page', 'order_by', "
-                "'created_ats', 'updated_ats', 'guids', 'label_selector', 'include', 'names', 'organization_guids'"
+                "'created_ats', 'updated_ats', 'guids', 'names', 'organization_guids', 'include', 'label_selector'"
             ),
         ),
     ],
