@@ -216,7 +216,7 @@ def _start(settings: Settings) -> None:
 def _is_ready(settings: Settings, program: Program, *, newly: bool = False) -> bool:
     """`newly`: it was started with what was decided last."""
     found = running.read(settings.run_dir, program.name)
-    if found is None or (newly and found.fingerprint.rpartition("-")[2] != program.version.rpartition("-")[2]):
+    if found is None or (newly and found.fingerprint.rpartition("-")[2] != program.version):
         return False
     return (settings.run_dir / f"{program.name}.ready").exists()
 

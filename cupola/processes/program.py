@@ -5,11 +5,8 @@ import sys
 from dataclasses import dataclass
 from signal import SIGINT, SIGTERM
 
-import msgspec
-
 from cupola.config import Settings
 from cupola.databases import choice
-from cupola.processes import running
 
 __all__ = ["Program", "extras", "programs"]
 
@@ -33,7 +30,9 @@ class Program:
     optional: bool = False
     """The platform is up without it, and goes on when it cannot start."""
     version: str = ""
-    """One with another version is replaced; empty: the platform's settings and code."""
+    """What it was started for; one with another version is replaced."""
+    alone: bool = False
+    """The version is all that counts: other settings and code of the platform do not replace it."""
     wanted: bool = True
     """False: it may still run from before, and is stopped."""
 
@@ -74,7 +73,6 @@ def extras(settings: Settings) -> list[Program]:
     enabled = found is not None and found.enabled
     own = enabled and found is not None and not found.server
     decided = choice.digest(found) if found is not None else ""
-    code = running.fingerprint(msgspec.json.encode(settings, enc_hook=str)) if enabled else ""
     return [
         # After the apps, which may have something left to write.
         Program(
@@ -83,7 +81,7 @@ def extras(settings: Settings) -> list[Program]:
             stop_turn=1,
             unprivileged=True,
             optional=True,
-            version=f"{code}-{decided}",
+            version=decided,
             wanted=enabled,
         ),
         # A new version of ours is no reason to end the connections of all apps.
@@ -95,7 +93,8 @@ def extras(settings: Settings) -> list[Program]:
             # The one by which PostgreSQL does not wait for its clients.
             stop_signal=SIGINT,
             optional=True,
-            version=f"1-{found.port}" if found is not None else "-",
+            version=str(found.port) if found is not None else "",
+            alone=True,
             wanted=own,
         ),
     ]

@@ -270,7 +270,7 @@ class Supervisor:
                 self._ask_to_end(child, "replacing")
 
     def _version(self, program: Program) -> str:
-        return program.version or self.fingerprint
+        return program.version if program.alone else f"{self.fingerprint}-{program.version}".removesuffix("-")
 
     def _turn(self) -> None:
         now = time.monotonic()

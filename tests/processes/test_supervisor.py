@@ -390,7 +390,7 @@ def test_what_is_not_wanted_any_more_and_was_left_is_stopped(
 
 def test_a_version_of_its_own_outlives_other_settings(supervise: Callable[..., Supervision], tmp_path: Path) -> None:
     script = "trap 'echo interrupted >> log; exit 0' INT; touch $0.ready; while :; do sleep 0.1; done"
-    decide(tmp_path, extra(script=script, stop_signal=int(signal.SIGINT)))
+    decide(tmp_path, extra(script=script, stop_signal=int(signal.SIGINT), alone=True))
     first = supervise(program("cell"))
     first.until("extra", "ready")
     pid = first.pid("extra")
