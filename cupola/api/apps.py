@@ -84,10 +84,10 @@ class _Relationships(Message):
 class Create(Message):
     """A new app."""
 
+    relationships = nested(_Relationships, required=True)
+    lifecycle = anything(lifecycle_problems, LIFECYCLE_SCHEMA, nullable=False)
     name = string(required=True, min_length=1, max_length=255, checks=[printable])
     environment_variables = object_(checks=[rules.forbidden_names], values={})
-    lifecycle = anything(lifecycle_problems, LIFECYCLE_SCHEMA, nullable=False)
-    relationships = nested(_Relationships, required=True)
     metadata = metadata()
 
 

@@ -29,8 +29,8 @@ class _Relationships(Message):
 class Create(Message):
     """A new space."""
 
-    name = string(required=True, max_length=255, blank="can't be blank", checks=[printable])
     relationships = nested(_Relationships, required=True)
+    name = string(required=True, max_length=255, blank="can't be blank", checks=[printable])
     suspended = boolean(nullable=True)
     metadata = metadata()
 

@@ -170,3 +170,16 @@ def test_a_lifecycle_need_not_say_its_type(cloud: Cloud) -> None:
 def test_what_a_process_may_not_be(cloud: Cloud, change: Any, detail: str) -> None:
     path = f"/v3/apps/{cloud.app()['guid']}/processes/web"
     assert cloud.admin.problem("PATCH", path, change) == (422, 10008, detail)
+
+
+def test_all_that_is_wrong_with_a_new_app(cloud: Cloud) -> None:
+    body = {"nam": "x", "lifecycle": {"type": "x", "data": {}}, "environment_variables": []}
+    assert cloud.admin.problem("POST", "/v3/apps", body) == (
+        422,
+        10008,
+        (
+            "Unknown field(s): 'nam', Relationships 'relationships' is not an object, "
+            "Lifecycle type is not included in the list: buildpack, cnb, docker, "
+            "Name must be a string, Environment variables must be an object"
+        ),
+    )

@@ -25,7 +25,7 @@ def test_messages_come_as_one_error_in_order(cloud: Cloud) -> None:
     assert cloud.admin.problem("POST", "/v3/spaces", {"nam": "x"}) == (
         422,
         10008,
-        "Unknown field(s): 'nam', Name can't be blank, Relationships 'relationships' is not an object",
+        "Unknown field(s): 'nam', Relationships 'relationships' is not an object, Name can't be blank",
     )
     body = {"name": "x", "relationships": {"organization": {"data": {}}}}
     structured = (
