@@ -23,6 +23,7 @@ from cupola.config import Settings
 from cupola.databases import choice, cluster, servers
 from cupola.databases.choice import Choice, Unreadable
 from cupola.databases.cluster import NoPostgres, Place
+from cupola.databases.plans import SERVICE_ID
 from cupola.databases.servers import BadServer
 from cupola.processes import output, running
 from cupola.processes.program import Program, extras
@@ -154,9 +155,21 @@ def _chosen(settings: Settings, before: Choice | None, server: str | None) -> Ch
             _require_same_place(before, "")
             cluster.account()
             cluster.find(cluster.version(Place.of(settings.data_dir)))
-        return choice.made(before, url)
+        return _with_ports(settings, choice.made(before, url))
     except (BadServer, NoPostgres) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _with_ports(settings: Settings, chosen: Choice) -> Choice:
+    """The broker moves where its port was taken meanwhile; the server cannot, because apps know where it is."""
+    if not chosen.server and not choice.is_free(chosen.port) and running.read(settings.run_dir, "postgres") is None:
+        raise click.ClickException(
+            f"port {chosen.port} of {cluster.HOST}, where apps know the databases, is taken: stop the program that has it "
+            "and repeat this command"
+        )
+    if not choice.is_free(chosen.broker_port) and running.read(settings.run_dir, "databases") is None:
+        return msgspec.structs.replace(chosen, broker_port=choice.free_port(other_than=chosen.port))
+    return chosen
 
 
 def _require_same_place(before: Choice | None, wished: str) -> None:
@@ -206,8 +219,9 @@ def _start(settings: Settings) -> None:
                     raise click.ClickException(f"{line}. What was decided stays: put it right and repeat this command")
         if time.monotonic() > deadline:
             names = ", ".join(one.name for one in missing)
+            said = output.tail(output.place(settings.data_dir, missing[0].name), offsets[missing[0].name])
             raise click.ClickException(
-                f"{names} not ready within {_READY_SECONDS:.0f} s: see "
+                f"{names} not ready within {_READY_SECONDS:.0f} s ({said[-1].strip() if said else 'silent'}): see "
                 f"`{place.command(f'logs {missing[0].name}', settings.data_dir)}`, and repeat this command"
             )
         time.sleep(0.05)
@@ -266,7 +280,7 @@ async def _register(settings: Settings, operator: Operator, chosen: Choice) -> N
             if broker is None:
                 await api.post("/v3/service_brokers", body)
             else:
-                _require_ours(broker, chosen)
+                await _require_ours(api, broker)
                 await api.patch(f"/v3/service_brokers/{broker['guid']}", body)
             broker = await api.one("/v3/service_brokers", f"the service broker {BROKER}", names=BROKER)
             plans = await api.get("/v3/service_plans", service_broker_guids=broker["guid"], per_page=100)
@@ -278,8 +292,10 @@ async def _register(settings: Settings, operator: Operator, chosen: Choice) -> N
         raise click.ClickException(f"the broker cannot be registered: {error}. Repeat this command") from error
 
 
-def _require_ours(broker: dict[str, Any], chosen: Choice) -> None:
-    if broker["url"] != f"http://{cluster.HOST}:{chosen.broker_port}":
+async def _require_ours(api: Api, broker: dict[str, Any]) -> None:
+    offerings = (await api.get("/v3/service_offerings", service_broker_guids=broker["guid"]))["resources"]
+    is_here = broker["url"].startswith(f"http://{cluster.HOST}:")
+    if not is_here or any(one["broker_catalog"]["id"] != SERVICE_ID for one in offerings):
         raise ApiProblem(
             f"there is another service broker with the name {BROKER}, at {broker['url']}: rename it "
             f"(`cf rename-service-broker {BROKER} NAME`)"

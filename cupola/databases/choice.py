@@ -17,7 +17,7 @@ import msgspec
 from cupola.config import Account
 from cupola.secrets import generated
 
-__all__ = ["Choice", "Unreadable", "digest", "directory", "free_port", "made", "read", "share", "write"]
+__all__ = ["Choice", "Unreadable", "digest", "directory", "free_port", "is_free", "made", "read", "share", "write"]
 
 _FILE = "choice.json"
 _PORTS = range(21_000, 30_000)
@@ -98,16 +98,22 @@ def digest(choice: Choice) -> str:
     return hashlib.sha256(msgspec.json.encode(choice)).hexdigest()[:16]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As servers do: connections that ended a moment ago are nobody's.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port(other_than: int = 0) -> int:
     """A port of 127.0.0.1 on which nobody listens now. Raises OSError."""
     start = int.from_bytes(os.urandom(4), "big") % len(_PORTS)
     for port in (*_PORTS[start:], *_PORTS[:start]):
-        if port == other_than:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if port != other_than and is_free(port):
             return int(port)
     raise OSError(f"no port of 127.0.0.1 from {_PORTS[0]} to {_PORTS[-1]} is free")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -18,10 +19,14 @@ from click.testing import CliRunner
 
 from cupola.cli import doctor
 from cupola.cli.commands import cupola
+from cupola.cli.services import BROKER
 from cupola.config import Settings
 from cupola.databases import choice, cluster
 from cupola.processes import running
+from tests.brokers.scripted import PASSWORD, USERNAME, catalog, plan, scripted, service
 from tests.cli.conftest import Platform, environment, place, until
+from tests.journeys.client import Client
+from tests.journeys.platform import Platform as Journey
 
 pytestmark = pytest.mark.journey
 EXTRAS = ("databases", "postgres")
@@ -150,14 +155,59 @@ def test_who_has_lost_its_supervisor_is_told_to_have_one(platform: Platform) -> 
     platform.cupola("services", "enable")
 
 
-def test_a_broker_of_the_same_name_that_is_not_ours_is_left_alone(platform: Platform) -> None:
+def held(port: int) -> socket.socket:
+    """Somebody else's program that listens there."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    made.listen()
+    return made
+
+
+def decided(platform: Platform) -> choice.Choice:
+    found = choice.read(platform.data)
+    assert found is not None
+    return found
+
+
+def test_ports_that_were_taken_meanwhile(platform: Platform) -> None:
+    platform.cupola("services", "disable")
+    before = decided(platform)
+    with held(before.port):
+        refused = platform.cupola("services", "enable", status=1)
+    assert f"port {before.port} of 127.0.0.1, where apps know the databases, is taken" in refused
+    with held(before.broker_port):
+        platform.cupola("services", "enable")
+    after = decided(platform)
+    assert (after.port, after.secret) == (before.port, before.secret)
+    assert after.broker_port != before.broker_port
+    assert status(platform)["registered"]
+    # The same while it is registered at the old place.
+    os.kill(run_pids(platform)["databases"], signal.SIGSTOP)
     file = platform.data / "databases/choice.json"
-    kept = file.read_text()
-    changed = json.loads(kept) | {"broker_port": choice.free_port()}
-    file.write_text(json.dumps(changed))
-    said = platform.cupola("services", "enable", status=1)
-    assert "there is another service broker with the name cupola-databases, at http://127.0.0.1:" in said
-    file.write_text(kept)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"broker_port": choice.free_port()}))
+    os.kill(run_pids(platform)["databases"], signal.SIGKILL)
+    platform.cupola("services", "enable")
+    assert status(platform)["processes"]["databases"] == "ready"
+
+
+def test_a_broker_of_the_same_name_that_is_not_ours_is_left_alone(platform: Platform) -> None:
+    platform.cupola("services", "disable")
+    api = Client(Journey(platform.data, platform.port))
+    login = {"type": "basic", "credentials": {"username": USERNAME, "password": PASSWORD}}
+
+    def registered() -> list[str]:
+        return [one["guid"] for one in api.get(f"/v3/service_brokers?names={BROKER}")["resources"]]
+
+    with scripted() as broker:
+        broker.catalog = catalog(service("another", [plan("small")]))
+        api.request("POST", "/v3/service_brokers", {"name": BROKER, "url": broker.url, "authentication": login})
+        until(lambda: api.get("/v3/service_plans?names=small")["resources"])
+        said = platform.cupola("services", "enable", status=1)
+        assert f"there is another service broker with the name cupola-databases, at {broker.url}: rename it" in said
+        (guid,) = registered()
+        api.request("DELETE", f"/v3/service_brokers/{guid}")
+        until(lambda: not registered())
     platform.cupola("services", "enable")
 
 
