@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -232,29 +234,92 @@ def test_the_same_from_everybody_at_once(platform: Platform) -> None:
     assert sorted(gone) == [200] + [410] * 5
 
 
-@pytest.mark.parametrize(
-    "after",
-    ["CREATE ROLE", "COMMENT ON ROLE", "CREATE DATABASE", "REVOKE ALL", "ALTER DATABASE", "COMMENT ON DATABASE"],
-)
-def test_what_was_begun_when_the_broker_died_is_finished_when_it_is_asked_again(
-    platform: Platform, postgres: Cluster, monkeypatch: pytest.MonkeyPatch, after: str
-) -> None:
-    """The broker's connection ends right before a step, as it does when the broker is killed."""
-    instance = str(uuid.uuid4())
+@contextmanager
+def dies(before: str, *guids: str) -> Iterator[None]:
+    """The broker's connection ends right before a step for one of these, as it does when the broker is killed."""
     run = psycopg.Connection.execute
+    wanted = [guid.replace("-", "") for guid in guids]
+    died = []
 
     def die(self: Any, statement: Any, *more: Any, **options: Any) -> Any:
         text = statement if isinstance(statement, str) else statement.as_string(self)
-        if text.startswith(after) and instance.replace("-", "") in text:
+        if text.startswith(before) and any(guid in f"{text} {more}" for guid in wanted):
+            died.append(text)
             self.close()
         return run(self, statement, *more, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", die)
-    assert platform.provision(instance).status == 503
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Connection, "execute", die)
+        yield
+    assert died, f"there is no step {before}"
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["CREATE ROLE", "COMMENT ON ROLE", "CREATE DATABASE", "REVOKE ALL", "ALTER DATABASE", "COMMENT ON DATABASE"],
+)
+def test_what_was_begun_when_the_broker_died_is_finished_when_it_is_asked_again(
+    platform: Platform, before: str
+) -> None:
+    instance = str(uuid.uuid4())
+    with dies(before, instance):
+        assert platform.provision(instance).status == 503
     assert platform.ask("GET", f"/v2/service_instances/{instance}").status == 404
     assert platform.provision(instance).status == 201
     assert rows(platform.bound(instance)[1]["uri"], "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("before", ["CREATE ROLE", "CREATE DATABASE", "COMMENT ON DATABASE"])
+def test_what_was_begun_when_the_broker_died_can_be_removed(platform: Platform, postgres: Cluster, before: str) -> None:
+    """As the platform does after it got no answer: orphans."""
+    instance = str(uuid.uuid4())
+    with dies(before, instance):
+        platform.provision(instance)
+    assert platform.delete(instance).status == (410 if before == "CREATE ROLE" else 200)
+    with postgres.administrator() as server:
+        like = f"%{instance.replace('-', '')}%"
+        assert list(server.execute("SELECT 1 FROM pg_roles WHERE rolname LIKE %s", (like,))) == []
+        assert list(server.execute("SELECT 1 FROM pg_database WHERE datname LIKE %s", (like,))) == []
+
+
+@pytest.mark.parametrize("before", ["CREATE ROLE", "GRANT", "ALTER ROLE", "COMMENT ON ROLE"])
+def test_a_binding_is_made_whole_or_not_at_all(platform: Platform, before: str) -> None:
+    instance, binding = platform.bought(), str(uuid.uuid4())
+    with dies(before, binding):
+        assert platform.bind(instance, binding).status == 503
+    assert platform.ask("GET", f"/v2/service_instances/{instance}/service_bindings/{binding}").status == 404
+    answer = platform.bind(instance, binding)
+    assert answer.status == 201
+    assert rows(answer.body["credentials"]["uri"], "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "before", ["ALTER ROLE", "SELECT count(pg_terminate", "REASSIGN OWNED", "DROP OWNED", "DROP ROLE"]
+)
+def test_an_unbinding_that_was_begun_is_finished_when_it_is_asked_again(platform: Platform, before: str) -> None:
+    instance = platform.bought()
+    binding, given = platform.bound(instance)
+    rows(given["uri"], "SET ROLE NONE; CREATE TABLE kept AS SELECT 1 AS n")
+    with dies(before, binding):
+        assert platform.delete(f"{instance}/service_bindings/{binding}").status == 503
+    assert platform.delete(f"{instance}/service_bindings/{binding}").status == 200
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(given["uri"])
+    assert rows(platform.bound(instance)[1]["uri"], "SELECT n FROM kept") == [(1,)]
+
+
+@pytest.mark.parametrize("before", ["ALTER DATABASE", "ALTER ROLE", "DROP DATABASE", "DROP ROLE"])
+def test_a_removal_that_was_begun_is_finished_when_it_is_asked_again(
+    platform: Platform, postgres: Cluster, before: str
+) -> None:
+    instance = platform.bought()
+    binding, given = platform.bound(instance)
+    with dies(before, instance, binding):
+        assert platform.delete(instance).status == 503
+    assert platform.delete(instance).status == 200
+    assert platform.delete(instance).status == 410
+    with postgres.administrator() as server:
+        assert list(server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (given["username"],))) == []
 
 
 def test_an_administrator_who_is_no_superuser(postgres: Cluster) -> None:
