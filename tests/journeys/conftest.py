@@ -38,7 +38,9 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with started(tmp_path_factory.mktemp("platform") / "data") as platform:
+    # Credentials are changed without a gap only where an app may be bound twice.
+    more = ("--set", "services.max_bindings_per_app_and_instance=2")
+    with started(tmp_path_factory.mktemp("platform") / "data", *more) as platform:
         yield platform
 
 

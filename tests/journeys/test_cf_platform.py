@@ -179,20 +179,25 @@ def test_what_the_engine_cannot_do_is_not_switched_on(desk: Cf) -> None:
 
 @pytest.mark.parametrize("kind", ["running", "staging"])
 def test_environment_variable_groups(desk: Cf, kind: str) -> None:
-    group, setting = f"{kind}-environment-variable-group", f"set-{kind}-environment-variable-group"
-    assert f"No {kind} environment variable group has been set." in desk(group)
+    none = f"No {kind} environment variable group has been set."
+
+    def shown() -> str:
+        return desk(f"{kind}-environment-variable-group")
+
+    assert none in shown()
     try:
-        assert "OK" in desk(setting, '{"COLOUR": "blue", "SIZE": "9"}')
-        assert [row(desk(group), name)[1] for name in ("COLOUR", "SIZE")] == ["blue", "9"]
-        assert "OK" in desk(setting, '{"COLOUR": "red"}')
-        assert row(desk(group), "COLOUR")[1] == "red"
-        assert "SIZE" not in desk(group)
-        wrong = desk.refused(setting, "no json")
+        assert "OK" in desk(f"set-{kind}-environment-variable-group", '{"COLOUR": "blue", "SIZE": "9"}')
+        assert [row(shown(), name)[1] for name in ("COLOUR", "SIZE")] == ["blue", "9"]
+        assert "OK" in desk(f"set-{kind}-environment-variable-group", '{"COLOUR": "red"}')
+        assert row(shown(), "COLOUR")[1] == "red"
+        assert "SIZE" not in shown()
+        wrong = desk.refused(f"set-{kind}-environment-variable-group", "no json")
         assert "Invalid environment variable group provided. Please provide a valid JSON object." in wrong
-        assert "Var cannot set PORT" in desk.refused(setting, '{"PORT": "1"}')
+        reserved = desk.refused(f"set-{kind}-environment-variable-group", '{"PORT": "1"}')
+        assert "Var cannot set PORT" in reserved
     finally:
-        desk(setting, "{}")
-    assert f"No {kind} environment variable group has been set." in desk(group)
+        desk(f"set-{kind}-environment-variable-group", "{}")
+    assert none in shown()
 
 
 # Buildpacks and stacks.

@@ -48,6 +48,9 @@ def broker(cf: Cf) -> Iterator[Broker]:
         for name in ("store", "shelf"):
             cf("enable-service-access", name, "-b", f"shop-{cf.name}")
         yield found
+        # What a failed test left would make the next one fail too.
+        for name in ("store", "shelf"):
+            cf("purge-service-offering", "-f", name, "-b", f"shop-{cf.name}")
         cf("delete-service-broker", "-f", f"shop-{cf.name}")
 
 
@@ -81,7 +84,7 @@ def test_a_brokers_services_live_and_die(cf: Cf, platform: Platform, broker: Bro
     assert '"size": 1' in cf("service", "data", "--params")
 
     cf("bind-service", app, "data", "--binding-name", "db", "-c", '{"role": "reader"}', "--wait")
-    assert "already bound" in cf("bind-service", app, "data")
+    assert "already bound" in cf("bind-service", app, "data", "--binding-name", "db")
     cf("restart", app)
     seen = environment(platform, app)
     (entry,) = json.loads(seen["VCAP_SERVICES"])["store"]
@@ -246,3 +249,69 @@ def test_logs_go_to_a_drain(cf: Cf, platform: Platform, app: str) -> None:
         assert '"GET /drained HTTP/1.1" 200' in sink.wait("[RTR/0]")
         cf("unbind-service", app, "logs")
         cf("delete-service", "-f", "logs")
+
+
+def test_brokers_keys_and_bindings_are_kept_in_order(cf: Cf, broker: Broker) -> None:
+    """What is left of the service commands; an app without bits may be bound."""
+    shop, app = f"shop-{cf.name}", f"bare-{cf.name}"
+    assert "OK" in cf("rename-service-broker", shop, f"{shop}-new")
+    assert re.search(rf"^{shop}-new\s+{broker.url}$", cf("service-brokers"), re.MULTILINE)
+    cf("rename-service-broker", f"{shop}-new", shop)
+    assert "Service broker 'nothing' not found" in cf.refused("rename-service-broker", "nothing", "more")
+
+    cf("create-service", "store", "small", "data", "--wait")
+    assert "already exists" in cf("create-service", "store", "small", "data", "--wait")
+    assert "No service keys for service instance data" in cf("service-keys", "data")
+    for key in ("mine", "yours"):
+        cf("create-service-key", "data", key, "--wait")
+    assert "already exists" in cf("create-service-key", "data", "mine", "--wait")
+    assert re.findall(r"^(\S+)\s+create succeeded", cf("service-keys", "data"), re.MULTILINE) == ["mine", "yours"]
+    for key in ("mine", "yours"):
+        cf("delete-service-key", "-f", "data", key, "--wait")
+    assert "does not exist" in cf("delete-service-key", "-f", "data", "mine", "--wait")
+
+    cf("create-app", app)
+    for _ in range(2):
+        cf("bind-service", app, "data", "--strategy", "multiple", "--wait")
+    bindings = json.loads(cf("curl", f"/v3/service_credential_bindings?app_guids={cf.guid(app)}&order_by=created_at"))
+    older, newer = (one["guid"] for one in bindings["resources"])
+    printed = cf("cleanup-outdated-service-bindings", app, "-f", "--wait")
+    assert "OK" in printed
+    left = json.loads(cf("curl", f"/v3/service_credential_bindings?app_guids={cf.guid(app)}"))
+    assert [one["guid"] for one in left["resources"]] == [newer]
+    (asked,) = broker.asked("DELETE", "/v2/service_instances/*/service_bindings/*")[-1:]
+    assert asked.path.endswith(older)
+    cf("unbind-service", app, "data", "--wait")
+    assert f"Binding between data and {app} does not exist\nOK" in cf("unbind-service", app, "data", "--wait")
+
+    for kind, name in (("service-instance", "data"), ("service-broker", shop), ("service-offering", "store"),
+                       ("service-plan", "small")):  # fmt: skip
+        assert "OK" in cf("set-label", kind, name, "tier=front")
+        assert re.search(r"^tier\s+front$", cf("labels", kind, name), re.MULTILINE)
+        assert "OK" in cf("unset-label", kind, name, "tier")
+    cf("delete-service", "-f", "data", "--wait")
+    assert "Service instance data did not exist.\nOK" in cf("delete-service", "-f", "data", "--wait")
+    cf("delete", "-f", app)
+
+
+def test_a_service_that_users_describe_is_described_anew(cf: Cf) -> None:
+    app = f"describing-{cf.name}"
+    cf("create-user-provided-service", "own", "-p", '{"word": "old"}', "-t", "a,b")
+    assert "Service instance own already exists\nOK" in cf("create-user-provided-service", "own")
+    cf("create-app", app)
+    cf("bind-service", app, "own")
+    assert '"word": "old"' in cf("env", app)
+    updated = cf(
+        "update-user-provided-service", "own", "-p", '{"word": "new"}', "-t", "c", "-l", "syslog://127.0.0.1:1"
+    )
+    assert "OK" in updated
+    shown = cf("service", "own")
+    assert re.search(r"^type:\s+user-provided$", shown, re.MULTILINE)
+    assert re.search(r"^tags:\s+c$", shown, re.MULTILINE)
+    assert "syslog://127.0.0.1:1" in shown
+    cf("unbind-service", app, "own")
+    cf("bind-service", app, "own")
+    assert '"word": "new"' in cf("env", app)
+    assert "not found" in cf.refused("update-user-provided-service", "nothing", "-t", "c")
+    cf("delete", "-f", app)
+    cf("delete-service", "-f", "own")
