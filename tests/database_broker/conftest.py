@@ -42,7 +42,8 @@ class Cluster:
 
     def start(self) -> None:
         """Be there and ready."""
-        environment = {**os.environ, "CUPOLA_SETTINGS": str(self.data / "run/settings.json"), "PYTHONPATH": str(ROOT)}
+        search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "CUPOLA_SETTINGS": str(self.data / "run/settings.json"), "PYTHONPATH": search}
         ready = self.data / "run/postgres.ready"
         ready.unlink(missing_ok=True)
         with (self.data / "log").open("ab") as log:
