@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,7 @@ import pytest
 from cupola.databases import choice, cluster
 from cupola.databases.choice import Unreadable
 from cupola.databases.cluster import NoPostgres, Place
-from tests.database_broker.conftest import Cluster, placed, require_postgres, serving
+from tests.database_broker.conftest import ROOT, Cluster, placed, require_postgres, serving
 
 
 def test_data_outlives_a_killed_server_and_a_stopped_one(tmp_path: Path) -> None:
@@ -131,3 +133,13 @@ def test_the_brokers_user_reads_the_decision_and_changes_nothing(tmp_path: Path)
         assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, 0, 12345)
     shutil.rmtree(place)
     choice.share(tmp_path, Account(12345, 12345))
+
+
+@pytest.mark.parametrize(
+    ("process", "loads"),
+    [("controller", set()), ("router", set()), ("cell", set()), ("supervisor", {"", ".choice"})],
+)
+def test_who_offers_nothing_loads_nothing(process: str, loads: set[str]) -> None:
+    code = f"import sys, cupola.processes.{process}; print(*(name for name in sys.modules if 'databases' in name))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {f"cupola.databases{name}" for name in loads}
