@@ -25,7 +25,7 @@ _PURGE = "/actions/destructively_purge_all_and_reseed"
 
 def buildpack(cloud: Cloud, name: str = "static") -> str:
     with cloud.database.write() as tx:
-        return str(rows.add(tx, buildpacks, {"name": name, "position": 1}).guid)
+        return str(rows.add(tx, buildpacks, {"name": name, "position": 1, "state": "READY"}).guid)
 
 
 def droplet(cloud: Cloud, app: str, name: str = "static") -> None:
