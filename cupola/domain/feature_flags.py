@@ -76,4 +76,5 @@ def require_of_everybody(tx: Tx, name: str) -> None:
     if is_enabled(tx, name):
         return
     message = tx.scalar(select(feature_flags.c.custom_error_message).where(feature_flags.c.name == name))
-    raise errors.feature_disabled(message or name)
+    reason = f": {UNAVAILABLE[name]}" if name in UNAVAILABLE else ""
+    raise errors.feature_disabled(message or name + reason)

@@ -389,6 +389,23 @@ def test_docker_and_buildpack_apps_stay_what_they_are(square: Square) -> None:
     )
 
 
+def test_lifecycles_that_are_switched_off(square: Square) -> None:
+    docker = "this engine does not run docker images yet; push the app's source or its binary"
+    assert square.details({"name": "d", "docker": {"image": "registry/image"}}) == [
+        f"For application 'd': Feature Disabled: diego_docker: {docker}"
+    ]
+    assert square.cloud.admin.ok("GET", f"/v3/apps?space_guids={square.guid}")["resources"] == []
+    body = {
+        "name": "d",
+        "relationships": {"space": {"data": {"guid": square.guid}}},
+        "lifecycle": {"type": "docker", "data": {}},
+    }
+    problem = square.cloud.admin.problem("POST", "/v3/apps", body)
+    assert problem == (403, 330002, f"Feature Disabled: diego_docker: {docker}")
+    square.cloud.admin.ok("PATCH", "/v3/feature_flags/diego_cnb", {"custom_error_message": "Not here."})
+    assert square.details({"name": "c", "lifecycle": "cnb"}) == ["For application 'c': Feature Disabled: Not here."]
+
+
 def test_what_was_applied_is_told_without_secrets(square: Square) -> None:
     app = square.apply({"name": "a", "env": {"PASSWORD": "s3cret"}, "memory": "64M"})
     (event,) = square.cloud.admin.ok(

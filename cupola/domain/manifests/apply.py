@@ -59,7 +59,9 @@ def create_missing(
             try:
                 app = apps.create(tx, settings, actor, body, warnings)
             except CloudError as error:
-                raise about(manifest.name, error) from error
+                # A lifecycle that is switched off is one of the things that are wrong with a manifest.
+                wrong = errors.unprocessable(error.detail) if error.title == "CF-FeatureDisabled" else error
+                raise about(manifest.name, wrong) from error
         found.append(app)
     return found
 
