@@ -47,7 +47,7 @@ _PROCESS_KEYS = (
 )
 _SPELLED = {
     key.replace("-", "_"): key
-    for key in (*_PROCESS_KEYS, "cnb-credentials", "default-route", "no-route", "random-route", "process_types")
+    for key in (*_PROCESS_KEYS, "cnb-credentials", "default-route", "no-route", "random-route")
 }
 
 
