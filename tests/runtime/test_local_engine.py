@@ -231,6 +231,21 @@ async def test_what_cannot_be_made_leaves_nothing(
         assert engine._ports._claims == {}
 
 
+def test_a_fault_of_ours_is_no_lack_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not end in less isolation."""
+    write = probe._write_trial
+
+    def forgotten(mode: probe.Mode, overlay: bool, record: Path, own_network: bool) -> None:
+        write(mode, overlay, record, own_network)
+        launch = json.loads((record / "launch.json").read_text())
+        del launch["programs"]
+        (record / "launch.json").write_text(json.dumps(launch))
+
+    monkeypatch.setattr(probe, "_write_trial", forgotten)
+    with pytest.raises(RuntimeError, match="KeyError: 'programs'"):
+        probe.choose("process", tmp_path)
+
+
 async def test_the_spawner_is_started_again_after_its_death(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:

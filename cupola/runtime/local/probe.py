@@ -92,6 +92,9 @@ def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool) 
                 return str(first["error"])
             ours.send(os.fsencode(record))
             answer = json.loads(ours.recv(65536) or b'{"error": "the spawner ended"}')
+            if "fault" in answer:
+                # Less isolation would hide it, and every instance would meet it.
+                raise RuntimeError(f"a trial of isolation mode {mode} met a fault of this program: {answer['error']}")
             if "error" in answer:
                 return str(answer["error"])
             return _wait(record, int(answer["pid"]))

@@ -1,8 +1,9 @@
 """The spawner: a small single-threaded process that forks instances, so that the cell's event loop never does.
 
 It gets record directories, one per datagram, on an inherited socket and forks for each; the fork answers on the same
-socket with `{"guid", "pid", "start"}` or `{"guid", "error"}`. It ends with the socket. Instances outlive it. Imports only the standard
-library and `kernel`, because its memory is every instance's memory.
+socket with `{"guid", "pid", "start"}` or `{"guid", "error"}` (`"fault"` besides where the machine is not to blame). It
+ends with the socket. Instances outlive it. Imports only the standard library and its neighbours that do the same,
+because its memory is every instance's memory.
 """
 
 import contextlib
@@ -98,10 +99,11 @@ def bear(channel: socket.socket, directory: str, configuration: dict[str, Any]) 
             file.write(f"{pid} {start}")
         os.rename("pid.new", "pid", src_dir_fd=record, dst_dir_fd=record)
         answer: dict[str, Any] = {"guid": guid, "pid": pid, "start": start}
-    except BaseException as error:
-        if not isinstance(error, OSError):
-            traceback.print_exc()
+    except OSError as error:
         answer = {"guid": guid, "error": f"{error}"}
+    except BaseException as error:
+        traceback.print_exc()
+        answer = {"guid": guid, "error": f"{type(error).__name__}: {error}", "fault": True}
     channel.send(json.dumps(answer).encode())
 
 
