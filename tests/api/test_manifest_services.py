@@ -90,13 +90,13 @@ def test_a_binding_that_fails_fails_the_manifest(shop: Shop, broker: ScriptedBro
 
 
 def test_a_binding_that_takes_too_long_fails_the_manifest(shop: Shop, broker: ScriptedBroker) -> None:
-    shop.cloud.settings.services.manifest_binding_seconds = 0.2
+    shop.cloud.settings.services.manifest_binding_seconds = 1.5
     shop.change_offering(bindings_retrievable=True)
     shop.create("store")
     broker.answers("PUT binding", Answer(202))
     broker.answers("GET binding last_operation", Answer(200, {"state": "in progress"}))
     push(shop, ["store"])
-    assert shop.failure() == (10008, PREFIX + "Polling exceeded the maximum duration of 0.2 seconds")
+    assert shop.failure() == (10008, PREFIX + "Polling exceeded the maximum duration of 1.5 seconds")
     run_until(shop.cloud, lambda: bool(broker.sent("DELETE binding")))
     assert bindings(shop)[0]["last_operation"]["state"] == "failed"
 
