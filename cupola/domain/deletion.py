@@ -71,9 +71,11 @@ def delete_app(tx: Tx, actor: Actor, app: Row[Any]) -> None:
 
 
 def _end_usage(tx: Tx, app: Row[Any]) -> None:
-    for build in tx.all(select(builds).where(builds.c.app_guid == app.guid, builds.c.state == "STAGING")):
+    for build in tx.all(
+        select(builds).where(builds.c.app_guid == app.guid, builds.c.state == "STAGING").order_by(builds.c.id)
+    ):
         usage.staging_stopped(tx, build)
-    for process in tx.all(select(processes).where(processes.c.app_guid == app.guid)):
+    for process in tx.all(select(processes).where(processes.c.app_guid == app.guid).order_by(processes.c.id)):
         usage.process_changed(tx, process, None)
 
 
@@ -89,7 +91,7 @@ def delete_space(tx: Tx, actor: Actor, space: Row[Any]) -> None:
     What brokers know of, such as service instances, is removed before.
     """
     locks.require_space_unlocked(tx, space)
-    for app in tx.all(select(apps).where(apps.c.space_guid == space.guid)):
+    for app in tx.all(select(apps).where(apps.c.space_guid == space.guid).order_by(apps.c.id)):
         delete_app(tx, actor, app)
     routes.delete_routes(
         tx, actor, tx.scalars(select(routes_table.c.guid).where(routes_table.c.space_guid == space.guid))

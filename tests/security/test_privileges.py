@@ -94,7 +94,8 @@ def reads(path):
     try: Path(path).read_bytes(); return "reads"
     except PermissionError: return "refused"
 def writes(path):
-    try: Path(path).write_bytes(b""); return "writes"
+    # Nothing is lost where it is allowed and should not be.
+    try: open(path, "ab").close(); return "writes"
     except PermissionError: return "refused"
 {code}
 """
@@ -108,6 +109,8 @@ def data(tmp_path: Path) -> Path:
     if not kernel.landlock_abi():
         pytest.skip("this kernel has no Landlock")
     # Not below the temporary directory, which the controller may write.
+    if ROOT.is_relative_to(tempfile.gettempdir()):
+        pytest.skip(f"the checkout is in {tempfile.gettempdir()}, which the controller may write")
     made = Path(tempfile.mkdtemp(dir=ROOT, prefix=".test-privileges-"))
     for name in ("keys", "router", "tls", "run", "blobs"):
         (made / name).mkdir()
