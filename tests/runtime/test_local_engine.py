@@ -220,6 +220,24 @@ async def test_an_instance_is_reached_at_its_address_and_measured(
         assert usage.cpu_seconds > 0
 
 
+async def test_groups_go_with_the_last_instance(
+    settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    if choice.groups is None:
+        pytest.skip("there are no control groups for us here")
+    parents = set(choice.groups.parents.values())
+    engine = LocalEngine(settings, choice, launcher=launcher)
+    await engine.open(recorder)
+    one = container(droplet, "sleep 1000")
+    await engine.create(one, lambda _: None)
+    await engine.close()
+    assert all(parent.exists() for parent in parents), "the instance goes on without a cell"
+    async with opened(settings, choice, launcher, recorder) as again:
+        await again.stop(one.guid, 0)
+        await again.destroy(one.guid)
+    assert not any(parent.exists() for parent in parents)
+
+
 async def test_what_cannot_be_made_leaves_nothing(
     settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
 ) -> None:

@@ -105,6 +105,12 @@ class Cgroups:
             _try(*((cpu / "cpu.shares", shares) if self.version == 1 else (cpu / "cpu.weight", max(shares // 10, 1))))
         return group
 
+    def remove(self) -> None:
+        """Remove the platform's own groups, when no instance is left in them."""
+        for parent in set(self.parents.values()):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
 
 def find(platform: str, root: Path = _ROOT) -> Cgroups | None:
     """The groups this process may use, or None. Tries by making the platform's own parent group."""

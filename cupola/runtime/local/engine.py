@@ -455,6 +455,8 @@ class LocalEngine:
         if self._forks is not None:
             await self._forks.close()
         self._ports.close()
+        if self._cgroups is not None:
+            self._cgroups.remove()
 
 
 def _size(count: int) -> str:
