@@ -72,18 +72,31 @@ class Egress:
         """Begin to serve the instance of this record directory, whose own address is `own`. Raises OSError."""
         outlet = Outlet()
         self._outlets[guid] = outlet
-        for name, made in (await asyncio.to_thread(_fetch, directory)).items():
+        waiting = await asyncio.to_thread(_fetch, directory)
+        try:
+            while waiting and self._outlets.get(guid) is outlet:
+                name, made = waiting.popitem()
+                made.setblocking(False)
+                try:
+                    await self._serve(outlet, name, made, guid, own)
+                except BaseException:
+                    made.close()
+                    raise
+        finally:
+            for left in waiting.values():
+                left.close()
             if self._outlets.get(guid) is not outlet:
-                made.close()  # the instance ended meanwhile
-                continue
-            made.setblocking(False)
-            await self._serve(outlet, name, made, guid, own)
+                outlet.close()  # the instance ended meanwhile, perhaps while something was just begun
 
     async def listen(self, guid: str, address: str, port: int, endpoint: str) -> None:
-        """Let `address`:`port` of the host lead to an attached instance (`runtime.direct_ports`). Raises OSError."""
-        outlet = self._outlets[guid]
+        """Let `address`:`port` of the host lead to an attached instance (`runtime.direct_ports`), if it is still there. Raises OSError."""
+        outlet = self._outlets.get(guid)
+        if outlet is None:
+            return  # it has ended already
         made = await asyncio.get_running_loop().create_server(lambda: _Inner(outlet, lambda _: endpoint), address, port)
         outlet.servers.append(made)
+        if self._outlets.get(guid) is not outlet:
+            made.close()
 
     def reach(self, guid: str, ports: Collection[int]) -> None:
         """Only these ports of bound services are open to an instance from now on; connections to others end."""
