@@ -13,7 +13,7 @@ from cupola.domain import domains as rules
 from cupola.domain import visibility
 from cupola.domain.deletion_lanes import lane_of
 from cupola.domain.routes import protocol_of
-from cupola.domain.security_groups import NOT_ENFORCED
+from cupola.domain.security_groups import not_enforced
 from cupola.rest import listing
 from cupola.rest.message import Message, MetadataOnly, anything, boolean, metadata, nested, to_many, to_one
 from cupola.rest.operation import Accepted, Call, Operation, Parameter, Reply, create, delete, list_, show, update
@@ -234,7 +234,7 @@ def may_manage(call: Call[Row[Any], Any]) -> None:
 def create_domain(call: Call[None, Create]) -> Row[Any]:
     """Create a shared, private or internal domain."""
     if call.body.enforce_route_policies:
-        call.warnings.append(NOT_ENFORCED)
+        call.warnings.append(not_enforced(f"enforce_route_policies of domain '{call.body.name}'"))
     return rules.create(call.tx, call.settings, call.actor, call.body.given)
 
 

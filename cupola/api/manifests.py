@@ -35,6 +35,7 @@ def apply_manifest(call: Call[Row[Any], None]) -> Accepted:
     """Apply a manifest to a space: make the apps that are missing, then change all of them in a job."""
     manifests = parse.parse(_yaml(call), hashing=hashing(call.tx))
     apply.create_missing(call.tx, call.settings, call.actor, call.row, manifests, call.warnings)
+    call.warnings += apply.warnings_of(manifests)
     payload = {
         "space_guid": call.row.guid,
         "request_id": call.request_id,
@@ -62,6 +63,7 @@ def apply_app_manifest(call: Call[Row[Any], None]) -> Accepted:
             f"The manifest must have exactly one application, named '{call.row.name}' as the app is. "
             "Manifests of several applications are applied to their space."
         )
+    call.warnings += apply.warnings_of(manifests)
     payload = {
         "guid": call.row.guid,
         "request_id": call.request_id,

@@ -12,7 +12,7 @@ from cupola.api.routes import ROUTES
 from cupola.api.spaces import SPACES
 from cupola.domain import route_policies as rules
 from cupola.domain import visibility
-from cupola.domain.security_groups import NOT_ENFORCED
+from cupola.domain.security_groups import not_enforced
 from cupola.rest.message import Message, MetadataOnly, anything, metadata, nested, to_one
 from cupola.rest.operation import Call, Operation, create, delete, list_, present, show, update
 from cupola.rest.resource import Filter, Include, Resource, World
@@ -112,7 +112,7 @@ def good_sources(call: Call[Any, Any]) -> None:
 
 def create_policy(call: Call[None, Create]) -> Row[Any]:
     """Let an app, a space, an organization or everybody call a route."""
-    call.warnings.append(NOT_ENFORCED)
+    call.warnings.append(not_enforced(f"route policy for source '{call.body.source}'"))
     return rules.create(call.tx, call.actor, call.body.given)
 
 

@@ -61,7 +61,6 @@ _DESTINATION_SCHEMA = {
 }
 
 
-NO_HTTP2 = "The protocol http2 is stored, not spoken by this router yet: it speaks HTTP/1.1 to apps."
 _PROTOCOLS = {"http": "http", "http1": "http", "http2": "http", "tcp": "tcp"}
 """Words for what a route speaks."""
 
@@ -330,12 +329,7 @@ def create_route(call: Call[None, Create]) -> Row[Any]:
 def _check_protocol(call: Call[None, Create], wanted: str, spoken: str) -> None:
     if _PROTOCOLS[wanted] != spoken:
         raise errors.unprocessable(f"Protocol must be '{spoken}' as the domain says, or be left out.")
-    _warn_of_http2(call, wanted)
-
-
-def _warn_of_http2(call: Call[Any, Any], *protocols: str | None) -> None:
-    if "http2" in protocols:
-        call.warnings.append(NO_HTTP2)
+    call.warnings += destination_rules.warnings_of([wanted])
 
 
 def update_route(call: Call[Row[Any], Update]) -> Row[Any]:
@@ -401,14 +395,14 @@ def list_destinations(call: Call[Row[Any], None]) -> Reply:
 def insert_destinations(call: Call[Row[Any], Insert]) -> Reply:
     """Add destinations to a route; those it has stay."""
     destination_rules.insert(call.tx, call.actor, call.row, call.body.destinations)
-    _warn_of_http2(call, *(one.get("protocol") for one in call.body.destinations))
+    call.warnings += destination_rules.warnings_of([one.get("protocol") for one in call.body.destinations])
     return _destinations_reply(call)
 
 
 def replace_destinations(call: Call[Row[Any], Replace]) -> Reply:
     """Give a route exactly these destinations."""
     destination_rules.replace(call.tx, call.actor, call.row, call.body.destinations)
-    _warn_of_http2(call, *(one.get("protocol") for one in call.body.destinations))
+    call.warnings += destination_rules.warnings_of([one.get("protocol") for one in call.body.destinations])
     return _destinations_reply(call)
 
 
@@ -425,7 +419,7 @@ def update_destination(call: Call[Row[Any], UpdateDestination]) -> Reply:
     changed = row
     if call.body.has("protocol"):
         changed = destination_rules.set_protocol(call.tx, call.row, row, call.body.protocol)
-        _warn_of_http2(call, call.body.protocol)
+        call.warnings += destination_rules.warnings_of([call.body.protocol])
     world, path = call.world(), f"/v3/routes/{call.row.guid}"
     links = {"destinations": world.link(path + "/destinations"), "route": world.link(path)}
     return Reply(200, {**destination_view(changed), "links": links})

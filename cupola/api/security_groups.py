@@ -176,16 +176,19 @@ def _holding(phase: str) -> Callable[[Any], ColumnElement[bool]]:
     return within
 
 
+def _warned(call: Call[Any, Any], group: Row[Any]) -> Row[Any]:
+    call.warnings.append(rules.not_enforced(f"security group '{group.name}'"))
+    return group
+
+
 def create_group(call: Call[None, Create]) -> Row[Any]:
     """Create a security group."""
-    call.warnings.append(rules.NOT_ENFORCED)
-    return rules.create(call.tx, call.body.given)
+    return _warned(call, rules.create(call.tx, call.body.given))
 
 
 def update_group(call: Call[Row[Any], Update]) -> Row[Any]:
     """Rename a security group, replace its rules, or let it hold for all spaces."""
-    call.warnings.append(rules.NOT_ENFORCED)
-    return rules.update(call.tx, call.row, call.body.given)
+    return _warned(call, rules.update(call.tx, call.row, call.body.given))
 
 
 def delete_group(call: Call[Row[Any], None]) -> Accepted:
@@ -204,7 +207,7 @@ def delete_group(call: Call[Row[Any], None]) -> Accepted:
 def _bind(phase: str) -> Operation:
     def run(call: Call[Row[Any], ToMany]) -> Reply:
         guids = rules.bind(call.tx, call.actor, call.row, phase, call.body.guids)
-        call.warnings.append(rules.NOT_ENFORCED)
+        _warned(call, call.row)
         return show_many(call, f"/v3/security_groups/{call.row.guid}/relationships/{phase}_spaces", guids)
 
     path = f"{SECURITY_GROUPS.path}/{{guid}}/relationships/{phase}_spaces"

@@ -1,7 +1,7 @@
 """Destinations: which process of which app answers at a route."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, delete, func, select
@@ -26,13 +26,20 @@ __all__ = [
     "replace",
     "set_protocol",
     "unknown",
+    "warnings_of",
 ]
 
 MAX_PER_ROUTE = 100
 MAX_PORTS = 10
 DEFAULT_PORT = 8080
 PROTOCOLS = ("http1", "http2", "tcp")
+NO_HTTP2 = "The protocol http2 is stored, not spoken by this router yet: it speaks HTTP/1.1 to apps."
 _KEYS = {"app", "port", "protocol", "weight"}
+
+
+def warnings_of(protocols: Iterable[str | None]) -> list[str]:
+    """What is to be said to whoever asks for these protocols of routes or destinations; complete sentences."""
+    return [NO_HTTP2] if "http2" in protocols else []
 
 
 def problems(value: Any, *, least: int, weights: bool) -> Iterator[str]:

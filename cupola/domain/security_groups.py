@@ -14,13 +14,16 @@ from cupola.store.database import Tx
 from cupola.store.orgs import spaces
 from cupola.store.platform import security_group_spaces, security_groups
 
-__all__ = ["NOT_ENFORCED", "PHASES", "bind", "create", "remove", "unbind", "update"]
+__all__ = ["PHASES", "bind", "create", "not_enforced", "remove", "unbind", "update"]
 
 PHASES = ("running", "staging")
-NOT_ENFORCED = "stored, not enforced by this engine yet"
-"""The warning of whatever changes what networks an app may reach."""
 _MANAGERS = ("organization_manager", "space_manager")
 _Binding = security_group_spaces.c
+
+
+def not_enforced(thing: str) -> str:
+    """The warning of whatever changes what an app may reach, or who reaches it: `security group 'name'`."""
+    return f"{thing} is stored, not enforced by this engine yet"
 
 
 def create(tx: Tx, body: Mapping[str, Any]) -> Row[Any]:

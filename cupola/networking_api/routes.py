@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from cupola.domain import network_policies as rules
 from cupola.domain.network_policies import Refused
-from cupola.domain.security_groups import NOT_ENFORCED
+from cupola.domain.security_groups import not_enforced
 from cupola.errors import CloudError
 from cupola.roles import Actor
 from cupola.store.database import Database, Tx
@@ -80,7 +80,7 @@ class _Face:
     def create(self, request: Request, actor: Actor, body: bytes) -> Response:
         wanted = _policies(request, body)
         self._written(lambda tx: rules.create(tx, actor, wanted))
-        return _json({}, warning=NOT_ENFORCED)
+        return _json({}, warning=_warning(wanted))
 
     def delete(self, request: Request, actor: Actor, body: bytes) -> Response:
         unwanted = _policies(request, body)
@@ -105,6 +105,12 @@ class _Face:
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+
+def _warning(made: Sequence[Policy]) -> str:
+    source, destination, *_ = made[0]
+    first = f"network policy from app '{source}' to app '{destination}'"
+    return not_enforced(first if len(made) == 1 else f"{first} (and {len(made) - 1} more)")
 
 
 def _require_version(request: Request) -> None:

@@ -63,7 +63,9 @@ def test_a_domain_that_enforces_route_policies_says_so(cloud: Cloud) -> None:
     body = {"name": "guarded.example.test", "enforce_route_policies": True, "route_policies_scope": "org"}
     answer = cloud.admin.post("/v3/domains", body)
     assert (answer.json()["enforce_route_policies"], answer.json()["route_policies_scope"]) == (True, "org")
-    assert unquote(answer.headers["X-Cf-Warnings"]) == "stored, not enforced by this engine yet"
+    assert unquote(answer.headers["X-Cf-Warnings"]) == (
+        "enforce_route_policies of domain 'guarded.example.test' is stored, not enforced by this engine yet"
+    )
     plain = {"name": "plain.example.test", "enforce_route_policies": False, "route_policies_scope": "org"}
     made = cloud.admin.ok("POST", "/v3/domains", plain, 201)
     assert not {"enforce_route_policies", "route_policies_scope"} & set(made)

@@ -1,6 +1,7 @@
 """The rules of manifests, key by key: what is refused and how, what each key does, what is never taken away."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -318,6 +319,21 @@ def test_the_longest_domain_wins_and_missing_routes_are_made(square: Square) -> 
     (route,) = square.of(app, "routes")["resources"]
     assert (route["host"], route["path"], route["url"]) == ("x", "/p", "x.deep.apps.localhost/p")
     assert route["destinations"][0]["protocol"] == "http2"
+
+
+def test_a_manifest_with_http2_says_what_is_not_spoken_yet(square: Square) -> None:
+    http2 = {"name": "a", "routes": [{"route": "a.apps.localhost"}, {"route": "b.apps.localhost", "protocol": "http2"}]}
+    by_space = square.post("actions/apply_manifest", {"name": "b"}, http2)
+    finish(square.cloud)
+    text, path = yaml.safe_dump({"applications": [http2]}).encode(), f"/v3/apps/{square.app('a')['guid']}"
+    by_app = square.cloud.admin.post(f"{path}/actions/apply_manifest", content=text, headers=YAML)
+    for answer in (by_space, by_app):
+        assert answer.status_code == 202
+        assert unquote(answer.headers["X-Cf-Warnings"]) == (
+            "The protocol http2 is stored, not spoken by this router yet: it speaks HTTP/1.1 to apps."
+        )
+    plain = {"name": "a", "routes": [{"route": "a.apps.localhost", "protocol": "http1"}]}
+    assert "X-Cf-Warnings" not in square.post("actions/apply_manifest", plain).headers
 
 
 def test_routes_have_options(square: Square) -> None:

@@ -10,7 +10,6 @@ from tests.api.conftest import Client, Cloud
 from tests.api.work import finished
 
 _PATH = "/v3/route_policies"
-_WARNING = "stored, not enforced by this engine yet"
 
 
 def domain(cloud: Cloud, scope: str = "any", name: str = "guarded.example.test") -> str:
@@ -41,7 +40,9 @@ def test_a_policy_is_made_shown_relabelled_and_deleted(cloud: Cloud) -> None:
     guid = route(cloud, space, domain(cloud))
     answer = cloud.admin.post(_PATH, body(guid, f"cf:app:{app['guid']}", metadata={"labels": {"a": "b"}}))
     assert answer.status_code == 201
-    assert unquote(answer.headers["X-Cf-Warnings"]) == _WARNING
+    assert unquote(answer.headers["X-Cf-Warnings"]) == (
+        f"route policy for source 'cf:app:{app['guid']}' is stored, not enforced by this engine yet"
+    )
     made, api = answer.json(), cloud.settings.api_url
     path = f"{_PATH}/{made['guid']}"
     assert made == {

@@ -10,7 +10,10 @@ from tests.api.work import finished
 
 _DESTINATION = "destination must be a valid CIDR, IP address, or IP address range"
 _PORTS = "ports must be a valid single port, comma separated list of ports, or range or ports, formatted as a string"
-_WARNING = "stored, not enforced by this engine yet"
+
+
+def warning(name: str) -> str:
+    return f"security group '{name}' is stored, not enforced by this engine yet"
 
 
 def rule(**changes: Any) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def test_a_group_is_made_shown_changed_and_deleted(cloud: Cloud) -> None:
     }
     answer = cloud.admin.post("/v3/security_groups", body)
     assert answer.status_code == 201
-    assert unquote(answer.headers["X-Cf-Warnings"]) == _WARNING
+    assert unquote(answer.headers["X-Cf-Warnings"]) == warning("intranet")
     made = answer.json()
     path = f"/v3/security_groups/{made['guid']}"
     assert made["rules"] == rules
@@ -233,7 +236,7 @@ def test_managers_bind_and_unbind(cloud: Cloud, phase: str) -> None:
     answer = manager.post(path, bound(space))
     assert answer.status_code == 200
     assert answer.json() == {**bound(space), "links": {"self": {"href": cloud.settings.api_url + path}}}
-    assert unquote(answer.headers["X-Cf-Warnings"]) == _WARNING
+    assert unquote(answer.headers["X-Cf-Warnings"]) == warning(made["name"])
     assert manager.ok("POST", path, bound(space))["data"] == bound(space)["data"]
     other = "running" if phase == "staging" else "staging"
     relationships = manager.ok("GET", f"/v3/security_groups/{made['guid']}")["relationships"]

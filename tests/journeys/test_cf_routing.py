@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -170,7 +171,9 @@ def test_routes_are_mapped_and_unmapped(desk: Cf, apps: tuple[str, str], host: s
     desk("unmap-route", two, DOMAIN, "-n", host)
 
 
-def test_mapping_makes_a_missing_route_and_http2_is_warned_of(desk: Cf, apps: tuple[str, str], host: str) -> None:
+def test_mapping_makes_a_missing_route_and_http2_is_warned_of(
+    desk: Cf, apps: tuple[str, str], host: str, tmp_path: Path
+) -> None:
     printed = desk("map-route", apps[0], DOMAIN, "-n", host, "--app-protocol", "http2")
     assert f"Creating route {host}.{DOMAIN} for org routing-{desk.name} / space desk as admin...\nOK" in printed
     assert "The protocol http2 is stored, not spoken by this router yet: it speaks HTTP/1.1 to apps." in printed
@@ -178,6 +181,10 @@ def test_mapping_makes_a_missing_route_and_http2_is_warned_of(desk: Cf, apps: tu
     assert "Updating destination protocol from http2 to http1" in back
     assert re.search(r"^\tone\s+web\s+8080\s+http1$", desk("route", DOMAIN, "-n", host), re.MULTILINE)
     assert "stored, not spoken" in desk("update-destination", apps[0], DOMAIN, "-n", host, "--app-protocol", "http2")
+    manifest = tmp_path / "manifest.yml"
+    wanted = f"[{{route: {host}.{DOMAIN}, protocol: http2}}]"
+    manifest.write_text(f"applications: [{{name: {apps[0]}, routes: {wanted}}}]")
+    assert "stored, not spoken" in desk("apply-manifest", "-f", str(manifest))
 
 
 def test_routes_without_an_app_are_deleted_together(desk: Cf, apps: tuple[str, str], host: str) -> None:

@@ -23,7 +23,7 @@ from cupola.store.routes import destinations as destinations_table
 from cupola.store.routes import domains as domains_table
 from cupola.store.routes import routes as routes_table
 
-__all__ = ["about", "apply", "create_missing", "find_app", "split_route"]
+__all__ = ["about", "apply", "create_missing", "find_app", "split_route", "warnings_of"]
 
 _ADJECTIVES = ("brave", "calm", "eager", "fancy", "gentle", "happy", "jolly", "kind", "lucky", "proud", "quick", "wise")
 _NOUNS = ("badger", "crane", "dingo", "eagle", "fox", "gecko", "heron", "ibex", "koala", "lynx", "otter", "zebra")
@@ -64,6 +64,11 @@ def create_missing(
                 raise about(manifest.name, wrong) from error
         found.append(app)
     return found
+
+
+def warnings_of(manifests: Sequence[AppManifest]) -> list[str]:
+    """What is to be said to whoever applies these, as the API's own operations would; complete sentences."""
+    return destinations.warnings_of([route.protocol for manifest in manifests for route in manifest.routes])
 
 
 def about(name: str, error: CloudError) -> CloudError:
