@@ -1,4 +1,4 @@
-"""Start of instances against a bare fork and exec, and how fast many start: `python benchmarks/instances.py`.
+"""Start of instances against a bare fork and exec, and how fast many start: `python -m benchmarks.instances`.
 
 Both are measured in one run, alternating, with the same program (`/bin/true` by way of a launcher written in sh, so that
 the time of CF's launcher and of the app itself does not count). Time runs from the request to the instance's end being
@@ -41,7 +41,7 @@ class Watcher:
     def exited(self, container: Container, exit: Exit) -> None:
         self.ended[container.guid].set()
 
-    def line(self, container: Container, source: str, stream: str, line: bytes) -> None:
+    def output(self, container: Container, source: str, stream: str, lines: list[bytes]) -> None:
         self.spoke[container.guid].set()
 
 

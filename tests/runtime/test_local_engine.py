@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cupola import clock, guid
 from cupola.config import Settings
 from cupola.endpoints import dial
 from cupola.runtime.engine import Container, EngineError, Program
-from cupola.runtime.local import probe
+from cupola.runtime.local import kernel, probe
 from cupola.runtime.local.engine import LocalEngine
 from tests.runtime.conftest import Recorder, until
 
@@ -236,6 +237,38 @@ async def test_groups_go_with_the_last_instance(
         await again.stop(one.guid, 0)
         await again.destroy(one.guid)
     assert not any(parent.exists() for parent in parents)
+
+
+def _favoured() -> bool:
+    return ":name=cupola:" in Path("/proc/self/cgroup").read_text()
+
+
+async def test_the_kernel_is_asked_to_change_groups_at_once(
+    settings: Settings, choice: probe.Choice, launcher: Path, recorder: Recorder, tmp_path: Path
+) -> None:
+    if choice.groups is None or choice.groups.version != 1 or os.getuid() != 0:
+        pytest.skip("root with control groups of version 1 is needed")
+    try:
+        os.close(kernel.favor_group_changes("cupola-try"))
+    except OSError as error:
+        pytest.skip(f"this kernel does not offer it: {error}")
+    async with opened(settings, choice, launcher, recorder):
+        assert _favoured()
+
+
+def test_the_setting_goes_with_its_descriptor() -> None:
+    try:
+        descriptor = kernel.favor_group_changes("cupola-alone")
+    except OSError as error:
+        pytest.skip(f"root and Linux 6.0 are needed: {error}")
+    groups = Path("/proc/self/cgroup")
+    assert ":name=cupola-alone:/" in groups.read_text()
+    assert not os.get_inheritable(descriptor), "no app gets it"
+    os.close(descriptor)
+    deadline = time.monotonic() + 20
+    while ":name=cupola-alone:" in groups.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 async def test_what_cannot_be_made_leaves_nothing(

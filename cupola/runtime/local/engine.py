@@ -67,6 +67,12 @@ class _Live:
             output.finish()
         self.outputs.clear()
 
+    def leave(self) -> None:
+        """Leave what is to be read to the next cell."""
+        for output in self.outputs:
+            output.leave()
+        self.outputs.clear()
+
 
 class LocalEngine:
     """Implements `Engine`. `choice` is what `probe.choose` found; `stager` may be missing where nothing is staged."""
@@ -110,17 +116,19 @@ class LocalEngine:
         configuration = await asyncio.to_thread(self._plan.prepare)
         if self._plan.identities is not None:
             self._plan.identities.open()
-        self._forks = Forks(configuration)
+        by_groups = self._cgroups is not None and self._cgroups.version == 1 and os.getuid() == 0
+        self._forks = Forks(configuration | {"favordynmods": by_groups and self._settings.runtime.favordynmods})
         await self._forks.start()
         adopted = []
         for directory in sorted(self._instances.iterdir()):
             live = self._adopt(directory)
             if live is not None:
                 await self._lead_out(live)
-                adopted.append((live.container, live.entry.address))
+                adopted.append(live)
         self._measuring = asyncio.create_task(self._measure())
         self._renewing = asyncio.create_task(self._renew())
-        return adopted
+        # The end of one that only waited for a reader of its output may be told already.
+        return [(live.container, live.entry.address) for live in adopted if not live.gone.is_set()]
 
     def _adopt(self, directory: Path) -> _Live | None:
         entry = record.load(directory)
@@ -192,7 +200,6 @@ class LocalEngine:
         group = self._make_group(container)
         await asyncio.to_thread(self._write, entry, directory, lower, group)
         live = _Live(entry, directory, -1, -1, group)
-        # Before it starts: what is written to a pipe that nobody reads is lost when the writer has ended.
         self._listen(live)
         try:
             live.pid = await self._forks.spawn(directory)
@@ -273,8 +280,8 @@ class LocalEngine:
         for number, program in enumerate(live.container.programs):
             for name, stream in (("out", "OUT"), ("err", "ERR")):
 
-                def emit(line: bytes, source: str = program.source, stream: str = stream) -> None:
-                    observer.line(live.container, source, "OUT" if stream == "OUT" else "ERR", line)
+                def emit(lines: list[bytes], source: str = program.source, stream: str = stream) -> None:
+                    observer.output(live.container, source, "OUT" if stream == "OUT" else "ERR", lines)
 
                 live.outputs.append(Output(str(live.directory / f"{name}.{number}"), live.limit, emit))
 
@@ -445,7 +452,7 @@ class LocalEngine:
         for live in self._live.values():
             if live.ending is not None:
                 await live.ending
-            live.hush()
+            live.leave()
             if live.descriptor >= 0:
                 loop.remove_reader(live.descriptor)
                 os.close(live.descriptor)

@@ -52,14 +52,19 @@ def main(arguments: list[str]) -> None:
     except (OSError, ValueError) as error:
         channel.send(json.dumps({"error": f"cannot prepare isolation mode {configuration['mode']}: {error}"}).encode())
         return
+    hierarchy = -1
+    if configuration.get("favordynmods"):
+        # Kernels before 6.0 do not know it: there each instance waits for its groups.
+        with contextlib.suppress(OSError):
+            hierarchy = kernel.favor_group_changes("cupola")
     channel.send(json.dumps({"ready": True}).encode())
     gc.collect()
     gc.freeze()
-    serve(channel, configuration)
+    serve(channel, configuration, hierarchy)
 
 
-def serve(channel: socket.socket, configuration: dict[str, Any]) -> None:
-    """Fork for each request until the other side is gone."""
+def serve(channel: socket.socket, configuration: dict[str, Any], hierarchy: int) -> None:
+    """Fork for each request until the other side is gone. `hierarchy` (kernel.favor_group_changes) is the spawner's alone."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     while True:
@@ -76,6 +81,8 @@ def serve(channel: socket.socket, configuration: dict[str, Any]) -> None:
         if pid == 0:
             status = 1
             try:
+                if hierarchy >= 0:
+                    os.close(hierarchy)
                 bear(channel, request.decode(), configuration)
                 status = 0
             finally:
