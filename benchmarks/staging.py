@@ -43,8 +43,8 @@ class Watcher:
         self.exit = exit
         self.ended.set()
 
-    def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        self.lines.append(line)
+    def output(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        self.lines += lines
 
 
 class Bench:

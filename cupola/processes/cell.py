@@ -42,6 +42,7 @@ CANNOT_START = 3
 """Exit status that says: starting again will not help before somebody acts. The reason is on standard error."""
 _METRICS_SECONDS = 5.0
 _BACK_OFF = (0.05, 0.1, 0.2, 0.5, 1.0)
+_encoder = msgspec.msgpack.Encoder()
 _log = logging.getLogger("cupola.cell")
 
 
@@ -69,15 +70,15 @@ class Cell:
         self.reconciler = Reconciler(
             self.engine,
             self.outbox,
-            self.line,
+            self.output,
             self.directory,
             cell_id=self.cell_id,
             capacity=Capacity(_memory_mb(settings), settings.runtime.max_instances),
             grace=settings.runtime.graceful_stop_seconds,
         )
 
-    def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        """Spool a line of a container's log."""
+    def output(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        """Spool lines of a container's log, all by one call, so that the death of this process leaves them whole."""
         index = str(container.index)
         tags = {
             **container.tags,
@@ -88,7 +89,10 @@ class Cell:
         }
         if container.kind == "process":
             tags["process_instance_id"] = container.guid
-        self.spool.put(Envelope(clock.nanos(), container.app_guid, index, tags, line, stream))
+        app = container.app_guid
+        self.spool.put_encoded(
+            [(app, _encoder.encode(Envelope(clock.nanos(), app, index, tags, line, stream))) for line in lines]
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop`; then leave or stop the instances."""

@@ -164,8 +164,8 @@ class Observer(Protocol):
     def exited(self, container: Container, exit: Exit) -> None:
         """A container ended by itself or was stopped; told once per container and cell process."""
 
-    def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        """A line of output, at most 61440 bytes, not empty."""
+    def output(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        """Lines of output, each at most 61440 bytes, not empty. They are kept when this returns, or told again."""
 
 
 Progress = Callable[[str], None]

@@ -64,8 +64,8 @@ class _Crash(msgspec.Struct, frozen=True):
 class Lines(Protocol):
     """Where lines of containers' logs go."""
 
-    def __call__(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        """Take one line of a container: `source` is its source type."""
+    def __call__(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        """Keep lines of a container: `source` is their source type."""
 
 
 class Reconciler:
@@ -166,7 +166,7 @@ class Reconciler:
     def say(self, container: Container, text: str, source: str = "", stream: Literal["OUT", "ERR"] = "OUT") -> None:
         """Write a line of the platform's into a container's log; source CELL, or STG for a staging."""
         source = source or ("STG" if container.kind == "staging" else "CELL")
-        self._lines(container, source, stream, text.encode())
+        self._lines(container, source, stream, [text.encode()])
 
     # The engine's observer.
 
@@ -174,9 +174,9 @@ class Reconciler:
         """A container ended (engine.Observer)."""
         self._spawn(self._exited(container, exit))
 
-    def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        """A line of output (engine.Observer)."""
-        self._lines(container, source, stream, line)
+    def output(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        """Lines of output (engine.Observer)."""
+        self._lines(container, source, stream, lines)
 
     # The loop.
 

@@ -117,8 +117,8 @@ class Recorder:
     def exited(self, container: Container, exit: Exit) -> None:
         self.exits[container.guid] = exit
 
-    def line(self, container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        self.lines.append((source, stream, line.decode(errors="replace")))
+    def output(self, container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        self.lines += [(source, stream, line.decode(errors="replace")) for line in lines]
 
     def text(self) -> str:
         return "\n".join(line for _, _, line in self.lines)

@@ -231,12 +231,12 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
     blobs = LocalStore(settings.data_dir / "blobs")
     engine = LocalEngine(settings, probe.choose("none", settings.data_dir), stager=CellStager(settings, blobs))
     outbox = Outbox(tmp_path / "outbox", "cell")
-    lines: list[str] = []
+    seen: list[str] = []
     said: dict[str, int] = {}
 
-    def note(container: Container, source: str, stream: Literal["OUT", "ERR"], line: bytes) -> None:
-        lines.append(f"{container.guid} {source} {line.decode()}")
-        said[f"{container.guid} {line.decode()}"] = clock.micros()
+    def note(container: Container, source: str, stream: Literal["OUT", "ERR"], lines: list[bytes]) -> None:
+        seen.extend(f"{container.guid} {source} {line.decode()}" for line in lines)
+        said.update({f"{container.guid} {line.decode()}": clock.micros() for line in lines})
 
     capacity = Capacity(4096, 10)
     reconciler = Reconciler(engine, outbox, note, tmp_path / "cell", cell_id="cell", capacity=capacity, grace=1)
@@ -281,8 +281,8 @@ async def test_the_cell_ends_builds_at_their_time_limit_and_reports_both_ends(
         "InsufficientResources",
         "insufficient resources: memory",
     )
-    assert lines.index("quick STG done") < lines.index("quick STG Uploading complete")
-    assert "slow STG Uploading complete" not in lines
+    assert seen.index("quick STG done") < seen.index("quick STG Uploading complete")
+    assert "slow STG Uploading complete" not in seen
     assert finished["bad"].failure_reason.endswith("bin/compile of buildpack bad exited with status 3: why")
     # Its lines are old enough to be shown when clients learn that it has failed.
     assert finished["bad"].at - said["bad why"] > 2_000_000

@@ -43,6 +43,12 @@ class Ingress:
             with client, contextlib.suppress(OSError, struct.error):
                 self._answer(client)
 
+    def close(self) -> None:
+        """Refuse from now on, at once; the cell keeps what it was handed."""
+        self.listener.close()
+        for one in self._served.values():
+            one.close()
+
     def _answer(self, client: socket.socket) -> None:
         client.settimeout(_SECONDS)
         wanted = client.recv(2)

@@ -1,5 +1,5 @@
-"""The init of an instance: starts its programs, reaps orphans, forwards SIGTERM, hands out connections, and writes
-how it ended.
+"""The init of an instance: starts its programs, reaps orphans, forwards SIGTERM, hands out connections, writes how it
+ended, and stays until a cell has read its output.
 
     SIGTERM     ends the instance: SIGTERM to each program, after the grace SIGKILL to everything
     SIGINT      the same without a grace
@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from cupola.runtime.local.ingress import Ingress
 __all__ = ["Confine", "run"]
 
 Confine = Callable[[list[int]], None]
+_LOOK_SECONDS = 0.25
+"""How often is looked, at last, whether a cell has read the output of an instance that has ended."""
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
@@ -37,7 +40,10 @@ def run(
     confine: Confine,
     ingress: Ingress | None = None,
 ) -> NoReturn:
-    """Start the programs, tell `report` (nothing: all is well), and stay until all have ended. Never returns."""
+    """Start the programs, tell `report` (nothing: all is well), and stay until all have ended and their output is read.
+
+    Never returns.
+    """
     status = 1
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -46,6 +52,9 @@ def run(
         pids = _start_all(launch, outputs, joins, report, confine)
         _detach({exit_descriptor, record, *_numbers(outputs), *(ingress.descriptors() if ingress else ())})
         _Watch(launch, pids, ingress).until_empty(exit_descriptor)
+        if ingress is not None:
+            ingress.close()
+        _until_read(_numbers(outputs), record)
         status = 0
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -103,6 +112,21 @@ def _detach(keep: set[int]) -> None:
         if descriptor not in keep:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _until_read(outputs: list[int], record: int) -> None:
+    """Hold the pipes until a cell has emptied them, however long none is there: their last end takes their content along.
+
+    Without the record directory there is nobody to wait for.
+    """
+    poll = select.poll()
+    for descriptor in outputs:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            poll.register(descriptor, select.POLLIN)
+    pause = 0.0005
+    while poll.poll(0) and os.fstat(record).st_nlink:
+        time.sleep(pause)
+        pause = min(pause * 2, _LOOK_SECONDS)
 
 
 class _Watch:

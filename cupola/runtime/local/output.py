@@ -1,13 +1,20 @@
 """Reads the output of instances from their FIFOs: lines, cut and rate-limited as log agents do.
 
+The cell may die at any moment, and the next one goes on where it was: bytes are looked at while they stay in the FIFO, and
+leave it when their lines are kept. The beginning of a line whose end is not there yet moves to a file. Who is killed
+between the keeping and the leaving, a few microseconds, tells these lines again; none is lost.
+
 Rules: reference/app-runtime.md section 11.
 """
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable
+
+from cupola.runtime.local import kernel
 
 __all__ = ["MAX_LINE", "Output", "RateLimit"]
 
@@ -61,13 +68,16 @@ class RateLimit:
 
 
 class Output:
-    """One FIFO: calls `emit` with each line. The writer's end stays open elsewhere; `finish` reads what is left."""
+    """One FIFO: calls `emit` with lines, which are kept when it returns. The writer's end stays open elsewhere.
 
-    def __init__(self, path: str, limit: RateLimit, emit: Callable[[bytes], None]) -> None:
+    `finish` or `leave` ends it: the instance has ended, or another cell goes on reading.
+    """
+
+    def __init__(self, path: str, limit: RateLimit, emit: Callable[[list[bytes]], None]) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._limit = limit
         self._emit = emit
-        self._rest = b""
+        self._begun = _Begun(f"{path}.rest")
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._descriptor, self._readable)
 
@@ -77,8 +87,9 @@ class Output:
             self._loop.remove_reader(self._descriptor)
 
     def _read(self) -> bytes | None:
+        """Look at what waits and take what can be taken of it: None when nothing waits, b"" when nobody writes any more."""
         try:
-            data = os.read(self._descriptor, _CHUNK)
+            data = _peek(self._descriptor)
         except BlockingIOError:
             return None
         if data:
@@ -86,40 +97,96 @@ class Output:
         return data
 
     def _take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        for line in lines:
-            if line:
-                self._pass(line)
-        while len(self._rest) > MAX_LINE:
-            end = _cut(self._rest)
-            self._pass(self._rest[:end])
-            self._rest = self._rest[end:]
+        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if not end and len(self._begun.text) + len(data) <= MAX_LINE:
+            self._begun.move(self._descriptor, len(data))
+            return
+        taken = data[:end] if end else data
+        *lines, begun = (self._begun.text + taken).replace(b"\r", b"\n").split(b"\n")
+        while len(begun) > MAX_LINE:
+            cut = _cut(begun)
+            lines.append(begun[:cut])
+            begun = begun[cut:]
+        try:
+            self._pass(lines)
+        finally:
+            self._begun.replace(begun)
+            os.read(self._descriptor, len(taken))
 
-    def _pass(self, line: bytes) -> None:
-        while line:
-            end = _cut(line) if len(line) > MAX_LINE else len(line)
-            passes, notice = self._limit.take(end)
-            if passes:
-                self._emit(line[:end])
-            elif notice:
-                self._emit(self._limit.notice)
-            line = line[end:]
+    def _pass(self, lines: list[bytes]) -> None:
+        passed: list[bytes] = []
+        for line in lines:
+            while line:
+                end = _cut(line) if len(line) > MAX_LINE else len(line)
+                passes, notice = self._limit.take(end)
+                if passes:
+                    passed.append(line[:end])
+                elif notice:
+                    passed.append(self._limit.notice)
+                line = line[end:]
+        if passed:
+            self._emit(passed)
 
     def finish(self) -> None:
-        """Read to the end and close; safe to call twice."""
+        """Read to the end, of which the last line may not be whole, and close; safe to call twice."""
         if self._descriptor < 0:
             return
-        self._loop.remove_reader(self._descriptor)
         # A process that escaped may keep on writing: what is there now is taken, not what may come for ever.
-        for _ in range(64):
+        for _ in range(128):
             if not self._read():
                 break
-        if self._rest:
-            self._pass(self._rest)
-            self._rest = b""
-        with contextlib.suppress(OSError):
+        if self._begun.text:
+            self._pass([self._begun.text])
+            self._begun.replace(b"")
+        self.leave()
+
+    def leave(self) -> None:
+        """Close; what is not told yet is left to the next cell. Safe to call twice."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
-        self._descriptor = -1
+            self._descriptor = -1
+
+
+class _Begun:
+    """`text` is the beginning of a line, also in a file, where the next cell finds it; a full disk must do without."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.text = b""
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            self.text = file.read()
+
+    def move(self, pipe: int, count: int) -> None:
+        """Append what is in the pipe: it is in one of both at any moment."""
+        text = b""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                at = len(self.text)
+                moved = os.splice(pipe, descriptor, count, offset_dst=at, flags=os.SPLICE_F_NONBLOCK)
+                text = os.pread(descriptor, moved, at)
+            finally:
+                os.close(descriptor)
+        self.text += text or os.read(pipe, count)
+
+    def replace(self, text: bytes) -> None:
+        """Begin anew with `text`."""
+        if text or self.text:
+            with contextlib.suppress(OSError), open(self._path, "wb") as file:
+                file.write(text)
+        self.text = text
+
+
+@functools.cache
+def _copies() -> tuple[int, int]:
+    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _peek(pipe: int) -> bytes:
+    source, target = _copies()
+    count = kernel.tee(pipe, target, _CHUNK)
+    return os.read(source, count) if count else b""
 
 
 def _cut(line: bytes) -> int:

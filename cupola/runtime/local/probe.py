@@ -111,13 +111,11 @@ def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool) -> 
     files = record / "files"
     for name in ("home/vcap/app", "tmp", "upper", "work", "lower/app"):
         (files / name).mkdir(parents=True)
-    for name in ("out.0", "err.0"):
-        os.mkfifo(record / name, 0o600)
     test = "true" if mode in ("process", "none") else 'test "$(id -u)" = 2000 && test -d app && echo x > app/probe'
     directory = str(files / "home/vcap") if mode in ("process", "none") else "/home/vcap"
     program = {
         "argv": ["/bin/sh", "-c", test], "env": {"PATH": "/usr/bin:/bin"}, "directory": directory,
-        "stdout": str(record / "out.0"), "stderr": str(record / "err.0"),
+        "stdout": os.devnull, "stderr": os.devnull,
     }  # fmt: skip
     base = 4_000_000_000 if mode == "root" else -1
     if mode == "root":

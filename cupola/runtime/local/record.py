@@ -4,7 +4,7 @@ container.json   the Container and its ports (Record)
 launch.json      how it is started (birth.py)
 pid              "<pid> <start time>" of its init, written by the fork that made it
 exit.new         how it ended, written by its init (init.py)
-out.N, err.N     FIFOs of program N
+out.N, err.N     FIFOs of program N; out.N.rest, err.N.rest: the beginning of a line whose end is not written yet (output.py)
 files/           its own files: home/vcap and tmp, or upper and work of the overlay
 """
 
