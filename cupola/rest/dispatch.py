@@ -9,7 +9,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from cupola.rest.document import decode
 from cupola.rest.message import Message
 from cupola.rest.operation import Accepted, Call, Early, Operation, Reply, Services, StreamCall, present
 from cupola.rest.query import Query
+from cupola.rest.threads import Threads
 from cupola.rest.trie import Trie
 from cupola.roles import READ_SCOPES, WRITE_SCOPES, Actor
 from cupola.store.database import Tx
@@ -51,11 +51,11 @@ class App:
         for operation in operations:
             self._trie.add(operation.method, operation.path, operation)
         self._parameters = {operation: _parameters(operation) for operation in operations}
-        self._threads = ThreadPoolExecutor(services.settings.database.threads, thread_name_prefix="api")
+        self._threads = Threads(services.settings.database.threads, "api")
 
     def close(self) -> None:
         """Wait for work that runs and stop the threads."""
-        self._threads.shutdown()
+        self._threads.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -155,7 +155,7 @@ class App:
         return Early(actor, document, self._services, read)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.run(work)
 
     def _actor(self, operation: Operation, headers: Mapping[str, str]) -> Actor:
         header = headers.get("authorization")
