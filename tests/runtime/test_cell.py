@@ -40,6 +40,7 @@ class Controller:
         self.actual: Actual | None = None
         self.events: dict[int, Event] = {}
         self.lines: list[tuple[str, str]] = []
+        self._taken = 0
         self.metrics: list[Any] = []
         self.desired = Desired(1, [], [])
         self.connections = 0
@@ -57,8 +58,11 @@ class Controller:
                 self.events[event.seq] = event
                 await peer.send("event.ack", event.seq)
             elif kind == "logs":
-                self.lines += [(e[3]["source_type"], bytes(e[4]).decode()) for e in body["envelopes"]]
-                await peer.send("logs.ack", body["first"] + len(body["envelopes"]) - 1)
+                # What was under way when a cell died comes twice, and is known by its number.
+                fresh = body["envelopes"][max(self._taken + 1 - body["first"], 0) :]
+                self.lines += [(e[3]["source_type"], bytes(e[4]).decode()) for e in fresh]
+                self._taken = max(self._taken, body["first"] + len(body["envelopes"]) - 1)
+                await peer.send("logs.ack", self._taken)
             elif kind == "metrics":
                 self.metrics += body
             elif kind == "desired.request":
