@@ -1,5 +1,6 @@
 """The API as an operator's script would use it: the few requests that fault tests need, over real HTTP."""
 
+import base64
 import json
 import time
 import urllib.parse
@@ -84,3 +85,17 @@ class Client:
 
     def build_error(self, guid: str) -> str:
         return str(self.get(f"/v3/builds/{guid}")["error"])
+
+    def start_task(self, app: str, name: str, command: str) -> str:
+        body = {"name": name, "command": command, "memory_in_mb": 64, "disk_in_mb": 256}
+        return str(self.request("POST", f"/v3/apps/{self.app_guid(app)}/tasks", body).json()["guid"])
+
+    def task_state(self, guid: str) -> str:
+        return str(self.get(f"/v3/tasks/{guid}")["state"])
+
+    def log(self, app: str, source: str) -> list[tuple[str, str]]:
+        """(stream, line) of what one source says in an app's recent log, the oldest first."""
+        path = f"/api/v1/read/{self.app_guid(app)}?envelope_types=LOG&descending=true&limit=1000"
+        batch = self.get(path)["envelopes"]["batch"]
+        logs = [one["log"] for one in reversed(batch) if one["tags"]["source_type"] == source]
+        return [(log["type"], base64.b64decode(log["payload"]).decode()) for log in logs]

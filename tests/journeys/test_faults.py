@@ -121,6 +121,36 @@ def test_a_job_survives_a_killed_controller(own: Platform) -> None:
     assert client.app_names() == ["steady"]
 
 
+def test_a_task_that_ends_while_no_cell_runs_shows_every_line(own: Platform) -> None:
+    client = Client(own)
+    say = "for i in $(seq 300); do echo line $i; echo problem $i >&2; sleep 0.002; done; printf last"
+    task = client.start_task("steady", "speaker", say)
+    eventually(lambda: len(client.log("steady", "APP/TASK/speaker")) > 50, 30, "it speaks")
+    supervisor = own.pid("supervisor")
+    # So that no new cell comes before the task has ended.
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(own.pid("cell"), signal.SIGKILL)
+        before = len(client.log("steady", "APP/TASK/speaker"))
+        exit_record = own.data_dir / "cell" / "instances" / task / "exit.new"
+        eventually(lambda: exit_record.read_bytes(), 30, "the task ended")
+        assert before < 600, "it ended too early to show anything"
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    eventually(lambda: client.task_state(task) == "SUCCEEDED", 30)
+    eventually(lambda: ("OUT", "last") in client.log("steady", "APP/TASK/speaker"), 10)
+    told = client.log("steady", "APP/TASK/speaker")
+    # The cell may have died in the microseconds between keeping a line and taking it from the pipe; then it is told twice.
+    assert len(told) <= len(set(told)) + 5
+    told = list(dict.fromkeys(told))
+    assert [line for stream, line in told if stream == "OUT" and line.startswith("line ")] == _numbered("line")
+    assert [line for stream, line in told if stream == "ERR"] == _numbered("problem")
+
+
+def _numbered(word: str) -> list[str]:
+    return [f"{word} {number}" for number in range(1, 301)]
+
+
 def test_a_staging_survives_a_killed_cell(own: Platform) -> None:
     client = Client(own)
     build = client.start_build("steady")
