@@ -19,6 +19,7 @@ from sqlalchemy.pool import QueuePool
 
 from cupola import clock
 from cupola.bell import Bells
+from cupola.store import arrays as arrays  # says how IN is written on PostgreSQL
 
 __all__ = ["Database", "DatabaseProblem", "Tx", "Vault"]
 
@@ -150,8 +151,12 @@ class Database:
             arguments: dict[str, Any] = {"check_same_thread": False, "timeout": 30}
             more["poolclass"] = QueuePool
         else:
-            # To compile a statement takes PostgreSQL longer than any of ours runs.
-            arguments = {"options": f"-c statement_timeout={int(self._timeout * 1000)} -c jit=off"}
+            # To compile a statement takes PostgreSQL longer than any of ours runs. And one plan for everybody, which it
+            # makes after a few executions, is a bad one for a user with thousands of roles.
+            settings = (
+                f"-c statement_timeout={int(self._timeout * 1000)} -c jit=off -c plan_cache_mode=force_custom_plan"
+            )
+            arguments = {"options": settings}
         engine = create_engine(self.url, pool_size=threads, max_overflow=threads, connect_args=arguments, **more)
         if self.is_sqlite:
             event.listen(engine, "connect", self._prepare_sqlite)
