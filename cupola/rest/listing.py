@@ -19,6 +19,7 @@ from cupola.rest.operation import Call, Listing, present
 from cupola.rest.query import Query, Requirement, Timestamps
 from cupola.rest.resource import Embed, Fields, Filter, Include, Resource, World
 from cupola.roles import Actor
+from cupola.store.prepared import Prepared
 from cupola.store.schema import label_index
 
 __all__ = ["fields_of", "find", "include_into", "page_of", "pagination"]
@@ -64,7 +65,7 @@ def find(resource: Resource, actor: Actor, call_tx: Any, value: str) -> Any:
     if known is None:
         condition = _visible(resource, actor)
         statement = _base(resource).where(resource.table.c[resource.key] == bindparam("wanted"))
-        known = (statement if condition is None else statement.where(as_exists(condition)), condition)
+        known = (Prepared(statement if condition is None else statement.where(as_exists(condition))), condition)
         _shapes.put(key, known)
     statement, condition = known
     return call_tx.one(statement, {"wanted": value, **_actor_values(condition, actor)})

@@ -13,17 +13,23 @@ from typing import Any
 
 from sqlalchemy import CTE, Column, ColumnElement, Row, Select, and_, asc, bindparam, desc, func, select, tuple_, union
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 
-from cupola.rest.conditions import alternatives
+from cupola.rest.conditions import alternatives, as_exists, members
 from cupola.store.database import Tx
+from cupola.store.prepared import Prepared
 
 __all__ = ["DEEP", "Statements", "rows"]
 
 DEEP = 1000
 """Rows before a page from which on it is deep."""
+_MANY = 2000
+"""Rows from which on SQLite is not to sort all that match before it has looked for a page among the first of the table."""
+_AMONG = 20
+"""So many times the rows that a page needs are looked through: where one in twenty matches, the page is found."""
 _TOTAL = "rows_in_list"
 _BOOKMARK_SECONDS = 60.0
 _MAX_BOOKMARKS = 10_000
@@ -48,26 +54,26 @@ class Statements:
         key: Column[Any],
     ) -> None:
         self.columns = [column for column, _ in order]
-        self.together: Select[Any] | None = None
-        self.after: Select[Any] | None = None
+        self.together: Prepared | None = None
+        self.after: Prepared | None = None
         statement = base.where(and_(True, *where))
         if visible is not None:
             seen = self._seen(statement, visible, key)
-            self.count = select(func.count()).select_from(seen)
-            self.together = _together(base, seen, order, key)
+            self.count = Prepared(select(func.count()).select_from(seen))
+            self.together = Prepared(_together(base, seen, order, key))
             return
-        # Without this, a statement that names its table in the result columns alone would count one row of nothing.
-        self.count = statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+        self.count = Prepared(_counted(statement, base, where, key))
         # To sort by what a condition's index does not give, a database reads all that match: of these the key alone.
         narrow = key if where else None
-        self.forward = _limited(statement, base, order, narrow)
-        self.backward = _limited(statement, base, [(column, not down) for column, down in order], narrow)
+        self.among = Prepared(_among(base, where, order, key)) if where and _is_ordered(order[0][0]) else None
+        self.forward = Prepared(_limited(statement, base, order, narrow))
+        self.backward = Prepared(_limited(statement, base, [(column, not down) for column, down in order], narrow))
         # Rows are compared as a whole, which needs one direction and values that are never NULL.
         if len({down for _, down in order}) == 1 and not any(column.nullable for column in self.columns):
             ends = tuple_(*(bindparam(f"seek_{at}", type_=column.type) for at, column in enumerate(self.columns)))
             here = tuple_(*self.columns)
             limited = statement.limit(bindparam("page_limit")).order_by(*_sorted(order))
-            self.after = limited.where(here < ends if order[0][1] else here > ends)
+            self.after = Prepared(limited.where(here < ends if order[0][1] else here > ends))
 
     def _seen(self, statement: Select[Any], visible: ColumnElement[bool], key: Column[Any]) -> CTE:
         needed = dict.fromkeys([key, *self.columns])
@@ -92,6 +98,35 @@ def _limited(statement: Select[Any], base: Select[Any], order: Order, narrow: Co
     keys = statement.with_only_columns(narrow, maintain_column_froms=True).order_by(None)
     found = keys.order_by(*_sorted([(_NotByIndex(column), down) for column, down in order])).limit(limit).offset(offset)
     return base.where(narrow.in_(found.correlate(None))).order_by(*_sorted(order))
+
+
+def _counted(
+    statement: Select[Any], base: Select[Any], where: Sequence[ColumnElement[bool]], key: Column[Any]
+) -> Select[Any]:
+    is_whole = base.whereclause is None and list(base.get_final_froms()) == [key.table]
+    found = members(key.table, where) if is_whole else None
+    if found is not None:
+        return select(func.count()).select_from(found.subquery())
+    # Without this, a statement that names its table in the result columns alone would count one row of nothing.
+    return statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+
+
+def _is_ordered(column: Column[Any]) -> bool:
+    """Whether the table can be read in the order of this column."""
+    leads = any(next(iter(index.columns)) is column for index in column.table.indexes)
+    return leads or bool(column.primary_key or column.unique)
+
+
+def _among(base: Select[Any], where: Sequence[ColumnElement[bool]], order: Order, key: Column[Any]) -> Select[Any]:
+    """The rows of a page that are among the first `page_among` of the table: a whole page of them is the page."""
+
+    def plain(element: Any, **_: Any) -> Any:
+        return _NotByIndex(element) if isinstance(element, Column) and element.table is key.table else None
+
+    first = select(key).order_by(*_sorted(order)).limit(bindparam("page_among")).correlate(None)
+    conditions = [visitors.replacement_traverse(as_exists(one), {}, plain) for one in where]
+    limited = base.where(key.in_(first), *conditions).limit(bindparam("page_limit")).offset(bindparam("page_offset"))
+    return limited.order_by(*_sorted(order))
 
 
 class _NotByIndex(FunctionElement[Any]):
@@ -149,13 +184,30 @@ def rows(
         found = tx.all(statements.together, values)
         return found, found[0]._mapping[_TOTAL] if found else _none(tx, statements, values)
     if offset < DEEP:
-        found = tx.all(statements.forward, values)
-        total = _told(found, offset, per_page)
+        found, total = _near(tx, statements, values, offset, per_page)
     else:
         found, total = _deep(tx, statements, values, number, per_page, reader)
     if offset + per_page >= DEEP and len(found) == per_page and statements.after is not None:
         _bookmarks.put(_place(statements, values, number + 1, per_page, reader), _end(statements, found[-1]))
     return found, tx.scalar(statements.count, values) if total is None else total
+
+
+def _near(
+    tx: Tx, statements: Statements, values: dict[str, Any], offset: int, per_page: int
+) -> tuple[Sequence[Row[Any]], int | None]:
+    """PostgreSQL knows how many rows match and chooses a way; for SQLite, which has no statistics, they are counted."""
+    if statements.among is None or tx.connection.dialect.name != "sqlite":
+        found = tx.all(statements.forward, values)
+        return found, _told(found, offset, per_page)
+    total: int = tx.scalar(statements.count, values)
+    if total <= offset:
+        return [], total
+    if total > _MANY:
+        among = min(total, _AMONG * (offset + per_page))
+        found = tx.all(statements.among, {**values, "page_among": among})
+        if len(found) == per_page:
+            return found, total
+    return tx.all(statements.forward, values), total
 
 
 def _none(tx: Tx, statements: Statements, values: Mapping[str, Any]) -> int:

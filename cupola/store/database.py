@@ -20,13 +20,13 @@ from sqlalchemy.pool import QueuePool
 from cupola import clock
 from cupola.bell import Bells
 from cupola.store import arrays as arrays  # says how IN is written on PostgreSQL
+from cupola.store import readers
+from cupola.store.prepared import Prepared
 
 __all__ = ["Database", "DatabaseProblem", "Tx", "Vault"]
 
 CHANNEL = "cupola_bells"
 """PostgreSQL notification channel; the payload is a bell's name."""
-_IDLE_SECONDS = 5.0
-"""Seconds after which a connection to PostgreSQL is tried before it is used again."""
 
 
 class DatabaseProblem(Exception):
@@ -65,16 +65,23 @@ class Tx:
         self.statements += 1
         return self.connection.execute(statement, parameters)
 
-    def all(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+    def all(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
         """All rows."""
+        if isinstance(statement, Prepared):
+            return statement.all(self, parameters or {})
         return self.run(statement, parameters).all()
 
-    def one(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
+    def one(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Row[Any] | None:
         """The first row, or None."""
+        if isinstance(statement, Prepared):
+            return statement.one(self, parameters or {})
         return self.run(statement, parameters).first()
 
-    def scalar(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Any:
+    def scalar(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Any:
         """The first column of the first row, or None."""
+        if isinstance(statement, Prepared):
+            row = statement.one(self, parameters or {})
+            return None if row is None else row[0]
         return self.run(statement, parameters).scalar()
 
     def scalars(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
@@ -143,6 +150,7 @@ class Database:
         # Readers have connections of their own that stay in AUTOCOMMIT: to switch one costs more than a small query.
         self.engine = self._engine(threads)
         self.reader = self._engine(threads, isolation_level="AUTOCOMMIT")
+        self._readers = readers.Readers(self.reader, threads)
         if self.is_sqlite:
             event.listen(self.engine, "begin", _begin_immediate)
 
@@ -184,9 +192,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """Statements that only read, each its own snapshot."""
-        with self.reader.connect() as connection:
+        connection = self._readers.take()
+        try:
             self._start_clock(connection)
             yield Tx(connection, self.vault, self.bells, writable=False)
+        except BaseException:
+            # Whatever happened to it, the pool knows what to do.
+            self._readers.drop(connection)
+            raise
+        self._readers.give_back(connection)
 
     @contextmanager
     def write(self) -> Iterator[Tx]:
@@ -228,7 +242,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-        self.reader.dispose()
+        self._readers.close()
 
     @contextmanager
     def watched(self) -> Iterator[list[str]]:
@@ -255,7 +269,7 @@ def _try_idle(connection: Any, record: Any, proxy: Any) -> None:
     """Try a connection that was not used for a while: the server may have been restarted since."""
     import psycopg  # loaded by the engine already; on SQLite it is never needed
 
-    if time.monotonic() - record.info.get("used", 0.0) > _IDLE_SECONDS and "used" in record.info:
+    if time.monotonic() - record.info.get("used", 0.0) > readers.IDLE_SECONDS and "used" in record.info:
         try:
             connection.execute("SELECT 1")
             connection.rollback()

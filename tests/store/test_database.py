@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from cupola.bell import Bells
-from cupola.store import database as module
+from cupola.store import readers
 from cupola.store.database import Database, DatabaseProblem
 from cupola.store.platform import platform_state
 from tests.databases import PlainVault, Prepared
@@ -131,7 +131,7 @@ def test_connections_that_the_server_closed_are_replaced(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
             )
         )
-    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "IDLE_SECONDS", 0.0)
     assert "before" in names(database)
     put(database, "after")
     assert "after" in names(database)

@@ -72,7 +72,7 @@ def _statement(operation: Operation, query: str) -> tuple[Any, dict[str, Any]]:
     )
     statements, values = listing._statements(call, operation.listing)
     assert statements.together is not None
-    return statements.together, {**values, "page_limit": 50, "page_offset": 0}
+    return statements.together.statement, {**values, "page_limit": 50, "page_offset": 0}
 
 
 @contextmanager

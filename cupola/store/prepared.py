@@ -1,0 +1,142 @@
+"""Statements that are asked again and again, without SQLAlchemy's way from a statement to a row.
+
+That way serves every statement anybody may write: it looks for the compiled text, makes a context, a result and its
+description, each time. For a SELECT that was built once all of these are the same each time. `Prepared` keeps them, and
+sends the text itself; what it gives are SQLAlchemy's own rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, Connection, Row, Select
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+if TYPE_CHECKING:
+    from cupola.store.database import Tx
+
+__all__ = ["Prepared"]
+
+_Change = Callable[[Any], Any]
+
+
+class Prepared:
+    """A SELECT that is asked often, for `Tx.all`, `Tx.one` and `Tx.scalar`."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self.statement = statement
+        self._texts: dict[str, _Text | None] = {}
+
+    def all(self, tx: "Tx", values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """All rows."""
+        text = self._text(tx.connection)
+        if text is None:
+            return tx.run(self.statement, values).all()
+        tx.statements += 1
+        return text.rows(tx.connection, values, only_first=False)
+
+    def one(self, tx: "Tx", values: Mapping[str, Any]) -> Row[Any] | None:
+        """The first row, or None."""
+        text = self._text(tx.connection)
+        if text is None:
+            return tx.run(self.statement, values).first()
+        tx.statements += 1
+        found = text.rows(tx.connection, values, only_first=True)
+        return found[0] if found else None
+
+    def _text(self, connection: Connection) -> "_Text | None":
+        name = connection.dialect.name
+        try:
+            return self._texts[name]
+        except KeyError:
+            compiled = self.statement.compile(dialect=connection.dialect)
+            text = self._texts[name] = _Text(self.statement, compiled) if _is_fixed(compiled) else None
+            return text
+
+
+def _is_fixed(compiled: Any) -> bool:
+    """Whether the text is the same for all values: the text of `IN (...)` depends on how many there are."""
+    return not (
+        compiled.post_compile_params
+        or compiled.literal_execute_params
+        or compiled.escaped_bind_names
+        or any(bind.callable for bind in compiled.binds.values())
+    )
+
+
+class _Text:
+    """What is known of a statement on one kind of database."""
+
+    def __init__(self, statement: Select[Any], compiled: Any) -> None:
+        assert isinstance(compiled, SQLCompiler)
+        self._dialect = compiled.dialect
+        self._errors = self._dialect.loaded_dbapi.Error
+        self._select = statement
+        self._statement = str(compiled)
+        self._columns = list(statement.selected_columns)
+        self._names = compiled.positiontup if compiled.positional else None
+        changes = {name: self._to_database(bind.type) for name, bind in compiled.binds.items()}
+        self._changes = {name: change for name, change in changes.items() if change is not None}
+        self._constants = {
+            name: self._changes[name](bind.value) if name in self._changes else bind.value
+            for name, bind in compiled.binds.items()
+            if not bind.required
+        }
+        self._parts: tuple[Any, Any, Any] | None = None
+
+    def _to_database(self, kind: TypeEngine[Any]) -> _Change | None:
+        return kind.dialect_impl(self._dialect).bind_processor(self._dialect)
+
+    def rows(self, connection: Connection, values: Mapping[str, Any], *, only_first: bool) -> list[Row[Any]]:
+        """Raises what SQLAlchemy raises."""
+        statement, parameters = self._statement, self._parameters(values)
+        cursor = connection.connection.cursor()
+        try:
+            for watcher in connection.dispatch.before_cursor_execute:
+                statement, parameters = watcher(connection, cursor, statement, parameters, None, False)
+            cursor.execute(statement, parameters)
+            if only_first:
+                first = cursor.fetchone()
+                found: Sequence[Any] = () if first is None else (first,)
+            else:
+                found = cursor.fetchall()
+            parent, processors, index = self._parts or self._described(cursor.description)
+        except self._errors as error:
+            raise self._told(connection, error, values) from error
+        finally:
+            cursor.close()
+        return [Row(parent, processors, index, one) for one in found]
+
+    def _parameters(self, values: Mapping[str, Any]) -> Any:
+        given = {**self._constants, **values}
+        for name, change in self._changes.items():
+            if name in values:
+                given[name] = change(values[name])
+        return given if self._names is None else [given[name] for name in self._names]
+
+    def _described(self, description: Any) -> tuple[Any, Any, Any]:
+        """What each row is made with: names, how values are read, where which is."""
+        assert len(description) == len(self._columns), self._statement
+        parent = SimpleResultMetaData([one[0] for one in description], extra=[_keys(one) for one in self._columns])
+        processors = [
+            column.type.dialect_impl(self._dialect).result_processor(self._dialect, one[1])
+            for column, one in zip(self._columns, description, strict=True)
+        ]
+        self._parts = parent, processors if any(processors) else None, parent._key_to_index
+        return self._parts
+
+    def _told(self, connection: Connection, error: Any, values: Mapping[str, Any]) -> BaseException:
+        if self._dialect.is_disconnect(error, connection.connection.dbapi_connection, None):
+            # SQLAlchemy is to see for itself, and replaces this connection and those that are as old; this raises.
+            connection.execute(self._select, values)
+        told: BaseException = DBAPIError.instance(
+            self._statement, dict(values), error, self._errors, dialect=self._dialect
+        )
+        return told
+
+
+def _keys(column: Any) -> tuple[Column[Any], ...]:
+    """Other names of a column in rows: itself, and what it stands for."""
+    return (column, *(one for one in column.base_columns if one is not column))
