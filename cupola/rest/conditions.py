@@ -5,6 +5,7 @@ over several tables is answered by reading the whole table: `alternatives` and `
 through an index. And for a single row the set that it might be in is made first: `as_exists` looks for that row alone.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Select, Table, and_, exists, literal_column, or_, select, union, union_all
@@ -13,7 +14,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.selectable import CompoundSelect, SelectBase, SelectStatementGrouping
 from sqlalchemy.sql.util import ClauseAdapter
 
-__all__ = ["alternatives", "as_exists", "as_union", "key_of"]
+__all__ = ["alternatives", "as_exists", "as_union", "key_of", "members"]
 
 _ONE: ColumnElement[Any] = literal_column("1")
 _UNIONS = tuple(union_(select(_ONE)).keyword for union_ in (union, union_all))
@@ -41,6 +42,25 @@ def as_union(table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool
         return condition
     key = key_of(table)
     return key.in_(union(*(select(key).where(part).correlate(None) for part in parts)))
+
+
+def members(table: Table, conditions: Sequence[ColumnElement[bool]]) -> Select[Any] | None:
+    """The references to rows of `table` that are all of `conditions`, each once: to count these needs no `table`.
+
+    None where a condition is anything else than a set of references, which the database keeps to rows that exist.
+    """
+    if len(conditions) != 1:
+        return None
+    (condition,) = conditions
+    if not isinstance(condition, BinaryExpression) or condition.operator is not operators.in_op:
+        return None
+    inside = getattr(condition.right, "element", None)
+    if not isinstance(inside, Select) or not _is_plain(inside):
+        return None
+    column, (reference,) = condition.left, inside.selected_columns
+    if not isinstance(column, Column) or column.table is not table or not isinstance(reference, Column):
+        return None
+    return inside.where(reference.is_not(None)).distinct() if reference.references(column) else None
 
 
 def as_exists(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -117,12 +117,14 @@ roles = Table(
     *resource_columns(),
     Column("type", String(40), nullable=False),
     guid_ref("user_guid", "users", index=False),
-    guid_ref("organization_guid", "organizations", nullable=True),
-    guid_ref("space_guid", "spaces", nullable=True),
+    guid_ref("organization_guid", "organizations", nullable=True, index=False),
+    guid_ref("space_guid", "spaces", nullable=True, index=False),
     # NULLs are all different to a unique constraint; this column holds whichever target there is.
     Column("target_guid", String(255), nullable=False),
     UniqueConstraint("user_guid", "type", "target_guid"),
     Index("ix_roles_user_org", "user_guid", "organization_guid", "type"),
     Index("ix_roles_user_space", "user_guid", "space_guid", "type"),
     Index("ix_roles_target", "target_guid", "type"),
+    Index("ix_roles_org_user", "organization_guid", "user_guid"),
+    Index("ix_roles_space_user", "space_guid", "user_guid"),
 )

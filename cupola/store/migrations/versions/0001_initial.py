@@ -747,8 +747,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("user_guid", "type", "target_guid", name=op.f("uq_roles_user_guid_type_target_guid")),
     )
     op.create_index(op.f("ix_roles_created_at"), "roles", ["created_at"], unique=False)
-    op.create_index(op.f("ix_roles_organization_guid"), "roles", ["organization_guid"], unique=False)
-    op.create_index(op.f("ix_roles_space_guid"), "roles", ["space_guid"], unique=False)
+    op.create_index("ix_roles_org_user", "roles", ["organization_guid", "user_guid"], unique=False)
+    op.create_index("ix_roles_space_user", "roles", ["space_guid", "user_guid"], unique=False)
     op.create_index("ix_roles_target", "roles", ["target_guid", "type"], unique=False)
     op.create_index(op.f("ix_roles_updated_at"), "roles", ["updated_at"], unique=False)
     op.create_index("ix_roles_user_org", "roles", ["user_guid", "organization_guid", "type"], unique=False)
