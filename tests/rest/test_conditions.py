@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import (
     Column,
     ColumnElement,
+    ForeignKey,
     Integer,
     MetaData,
     String,
     Table,
     bindparam,
     create_engine,
+    func,
     or_,
     select,
     union,
@@ -19,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import union_all as all_of
 from sqlalchemy.engine import Connection
 
-from cupola.rest.conditions import alternatives, as_exists, as_union
+from cupola.rest.conditions import alternatives, as_exists, as_union, members
 
 _metadata = MetaData()
 towns = Table("towns", _metadata, Column("id", Integer, primary_key=True), Column("name", String))
@@ -27,7 +29,7 @@ houses = Table(
     "houses",
     _metadata,
     Column("id", Integer, primary_key=True),
-    Column("town", String),
+    Column("town", String, ForeignKey("towns.name")),
     Column("owner", String),
     Column("open", Integer),
 )
@@ -110,3 +112,36 @@ def test_what_looks_into_no_other_table_stays(condition: ColumnElement[bool]) ->
 def test_a_set_that_is_more_than_columns_and_conditions_stays(inside: Any) -> None:
     condition = towns.c.name.in_(inside)
     assert str(as_exists(condition)) == str(condition)
+
+
+@pytest.mark.parametrize("actor", ["ann", "ben", "nobody"])
+@pytest.mark.parametrize("inside", [owned, open_ones, select(houses.c.town)])
+def test_references_are_counted_without_the_rows_that_they_name(
+    connection: Connection, inside: Any, actor: str
+) -> None:
+    found = members(towns, [towns.c.name.in_(inside)])
+    assert found is not None
+    assert "towns" not in str(found)
+    expected = select(func.count()).select_from(towns).where(towns.c.name.in_(inside))
+    counted = select(func.count()).select_from(found.subquery())
+    assert connection.scalar(counted, {"actor": actor}) == connection.scalar(expected, {"actor": actor})
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [],
+        [towns.c.name.in_(owned), towns.c.id > 1],
+        [towns.c.name == "Aa"],
+        [towns.c.name.in_(["Aa", "Bo"])],
+        [towns.c.name.not_in(owned)],
+        [towns.c.name.in_(owned.limit(1))],
+        [towns.c.name.in_(union(owned, open_ones))],
+        # Nothing says that there is a town for each of these.
+        [towns.c.name.in_(select(houses.c.owner))],
+        [towns.c.id.in_(select(houses.c.town))],
+        [houses.c.town.in_(owned)],
+    ],
+)
+def test_what_is_no_set_of_references_is_counted_among_the_rows(conditions: Any) -> None:
+    assert members(towns, conditions) is None

@@ -124,3 +124,43 @@ def test_pages_of_a_filtered_list_are_those_of_its_rows(many: House, order: str,
 
 def house_page(house: House, query: str, token: str) -> Any:
     return house.ok("GET", "/v3/widgets" + query, token=token)
+
+
+NARROWED = [
+    "?owned=true",
+    "?owned=true&order_by=-created_at",
+    "?created_ats[gt]=1970-01-01T00:00:09Z",
+    "?sizes=1&owned=true&order_by=created_at",
+    # Those that match come last: a page of them is not among the first rows.
+    f"?names={','.join(f'w{number:05}' for number in range(1, 31))}",
+]
+
+
+@pytest.mark.parametrize("query", NARROWED)
+def test_a_page_is_the_same_wherever_it_is_looked_for(many: House, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pages() -> list[Any]:
+        return [house_page(many, f"{query}&per_page=7&page={number}", "root admin") for number in (1, 2, 4, 5, 6)]
+
+    expected = pages()
+    monkeypatch.setattr(seek, "_MANY", 10)
+    assert pages() == expected
+    assert all(page["pagination"]["total_results"] > 20 for page in expected)
+    assert len(expected[0]["resources"]) == 7
+
+
+@pytest.mark.parametrize(("query", "looked"), [("?owned=true", 1), (NARROWED[-1], 2), ("?names=w00002", 1)])
+def test_sqlite_looks_among_the_first_rows_and_sorts_only_where_it_has_to(
+    many: House, query: str, looked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not many.database.is_sqlite:
+        pytest.skip("PostgreSQL knows how many rows match")
+    monkeypatch.setattr(seek, "_MANY", 10)
+    del many.statements[:]
+    many.names(f"{query}&per_page=5")
+    assert len([statement for statement in many.statements if "LIMIT" in statement]) == looked
+
+
+def test_no_page_is_looked_for_where_nothing_matches(many: House) -> None:
+    del many.statements[:]
+    assert many.names("?names=nobody") == []
+    assert len([statement for statement in many.statements if "FROM widgets" in statement]) == 1
