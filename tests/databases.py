@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from cupola.bell import Bells
 from cupola.config import load
 from cupola.domain import bootstrap
+from cupola.store import counts
 from cupola.store.database import Database
 from cupola.store.tables import metadata
 
@@ -170,6 +171,7 @@ def _fill(database: Database, directory: Path) -> None:
     """Make the tables as the code says (that migrations make the same has a test) and the first-start defaults."""
     metadata.create_all(database.engine)
     with database.write() as tx:
+        counts.ensure(tx.connection)
         bootstrap.ensure(tx, load(environment={}, flags={"data_dir": str(directory)}))
     database.close()
 

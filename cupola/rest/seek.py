@@ -19,6 +19,7 @@ from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 
 from cupola.rest.conditions import alternatives, as_exists, members
+from cupola.store import counts
 from cupola.store.database import Tx
 from cupola.store.prepared import Prepared
 
@@ -55,6 +56,7 @@ class Statements:
     ) -> None:
         self.columns = [column for column, _ in order]
         self.together: Prepared | None = None
+        self.known: Prepared | None = None
         self.after: Prepared | None = None
         statement = base.where(and_(True, *where))
         if visible is not None:
@@ -63,6 +65,8 @@ class Statements:
             self.together = Prepared(_together(base, seen, order, key))
             return
         self.count = Prepared(_counted(statement, base, where, key))
+        known = counts.known(key.table) if _is_whole(base, key) and not where else None
+        self.known = None if known is None else Prepared(known)
         # To sort by what a condition's index does not give, a database reads all that match: of these the key alone.
         narrow = key if where else None
         self.among = Prepared(_among(base, where, order, key)) if where and _is_ordered(order[0][0]) else None
@@ -103,12 +107,15 @@ def _limited(statement: Select[Any], base: Select[Any], order: Order, narrow: Co
 def _counted(
     statement: Select[Any], base: Select[Any], where: Sequence[ColumnElement[bool]], key: Column[Any]
 ) -> Select[Any]:
-    is_whole = base.whereclause is None and list(base.get_final_froms()) == [key.table]
-    found = members(key.table, where) if is_whole else None
+    found = members(key.table, where) if _is_whole(base, key) else None
     if found is not None:
         return select(func.count()).select_from(found.subquery())
     # Without this, a statement that names its table in the result columns alone would count one row of nothing.
     return statement.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
+
+
+def _is_whole(base: Select[Any], key: Column[Any]) -> bool:
+    return base.whereclause is None and list(base.get_final_froms()) == [key.table]
 
 
 def _is_ordered(column: Column[Any]) -> bool:
@@ -189,7 +196,7 @@ def rows(
         found, total = _deep(tx, statements, values, number, per_page, reader)
     if offset + per_page >= DEEP and len(found) == per_page and statements.after is not None:
         _bookmarks.put(_place(statements, values, number + 1, per_page, reader), _end(statements, found[-1]))
-    return found, tx.scalar(statements.count, values) if total is None else total
+    return found, _total(tx, statements, values) if total is None else total
 
 
 def _near(
@@ -199,7 +206,7 @@ def _near(
     if statements.among is None or tx.connection.dialect.name != "sqlite":
         found = tx.all(statements.forward, values)
         return found, _told(found, offset, per_page)
-    total: int = tx.scalar(statements.count, values)
+    total: int = _total(tx, statements, values)
     if total <= offset:
         return [], total
     if total > _MANY:
@@ -210,9 +217,19 @@ def _near(
     return tx.all(statements.forward, values), total
 
 
+def _total(tx: Tx, statements: Statements, values: Mapping[str, Any]) -> int:
+    """How many rows the list has."""
+    total: int
+    if statements.known is not None and tx.connection.dialect.name == "postgresql":
+        total = tx.scalar(statements.known)
+    else:
+        total = tx.scalar(statements.count, values)
+    return total
+
+
 def _none(tx: Tx, statements: Statements, values: Mapping[str, Any]) -> int:
     """How many there are, where a page has none of them."""
-    return 0 if values["page_offset"] == 0 else tx.scalar(statements.count, values)
+    return 0 if values["page_offset"] == 0 else _total(tx, statements, values)
 
 
 def _told(found: Sequence[Row[Any]], offset: int, per_page: int) -> int | None:
@@ -225,7 +242,7 @@ def _told(found: Sequence[Row[Any]], offset: int, per_page: int) -> int | None:
 def _deep(
     tx: Tx, statements: Statements, values: dict[str, Any], number: int, per_page: int, reader: str
 ) -> tuple[Sequence[Row[Any]], int]:
-    total: int = tx.scalar(statements.count, values)
+    total: int = _total(tx, statements, values)
     offset = values["page_offset"]
     if offset >= total:
         return [], total

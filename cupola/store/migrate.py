@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from cupola.store import counts
 from cupola.store.database import Database, DatabaseProblem
 
 if TYPE_CHECKING:
@@ -47,17 +48,16 @@ def upgrade(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         current = _current(connection)
-        if current == head():
-            connection.rollback()
-            return
         if current is not None and current not in revisions():
             raise DatabaseProblem(
                 f"the database was last used by a newer version of Cupola (schema {current}): "
                 "start that version, or restore a backup from before the upgrade"
             )
-        from alembic import command
+        if current != head():
+            from alembic import command
 
-        command.upgrade(configuration(connection), "head")
+            command.upgrade(configuration(connection), "head")
+        counts.ensure(connection)
         connection.commit()
 
 

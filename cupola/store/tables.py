@@ -3,6 +3,7 @@
 from cupola.store import (
     app_usage_events,
     apps,
+    counts,
     deployments,
     identity,
     instances,
@@ -31,6 +32,7 @@ __all__ = ["metadata"]
 _ALL = (
     app_usage_events,
     apps,
+    counts,
     deployments,
     identity,
     instances,

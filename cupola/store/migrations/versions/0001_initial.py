@@ -451,6 +451,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_router_groups_created_at"), "router_groups", ["created_at"], unique=False)
     op.create_index(op.f("ix_router_groups_updated_at"), "router_groups", ["updated_at"], unique=False)
     op.create_table(
+        "row_counts",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("table_name", sa.String(length=63), nullable=False),
+        sa.Column("change", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_row_counts")),
+    )
+    op.create_index("ix_row_counts_table", "row_counts", ["table_name", "change"], unique=False)
+    op.create_table(
         "security_groups",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("guid", sa.String(length=255), nullable=False),
