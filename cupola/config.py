@@ -187,6 +187,8 @@ class Runtime(_Section):
     """Memory that all instances together may have, in MiB; 0 for the machine's."""
     pids: int = 1024
     """Processes and threads per instance."""
+    disk_limit: Literal["auto", "project", "btrfs", "loop", "tmpfs", "polling"] = "auto"
+    """Who holds instances to their disk limit; `auto` takes the first that works here, and never `tmpfs`."""
     favordynmods: bool = True
     """Have the kernel of this machine change control groups of processes at once (Linux 6.0, control groups version 1)."""
     graceful_stop_seconds: float = 10.0

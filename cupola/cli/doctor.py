@@ -291,7 +291,7 @@ def _instance_ports(section: str, settings: Settings) -> Check:
 def _isolation(settings: Settings, is_running: bool) -> Iterator[Check]:
     section = "Isolation of apps"
     with _directory(settings.data_dir) as directory:
-        findings = probe.report(directory, settings.runtime.rootfs)
+        findings = probe.report(directory, settings.runtime.rootfs, settings.runtime.disk_limit)
         if directory != settings.data_dir:
             _remove_groups(directory)
     works = {finding.feature: finding.available for finding in findings}

@@ -212,7 +212,9 @@ def _hold(directory: Path) -> int:
 
 def _confined(settings: Settings) -> probe.Choice:
     """How instances are isolated here; with what that does not need given up. Raises EngineError."""
-    choice = probe.choose(settings.runtime.isolation, settings.data_dir, settings.runtime.rootfs)
+    choice = probe.choose(
+        settings.runtime.isolation, settings.data_dir, settings.runtime.rootfs, settings.runtime.disk_limit
+    )
     for reason in choice.weaker:
         _log.warning("a stronger isolation mode is not available: %s", reason)
     privileges.confine_cell()

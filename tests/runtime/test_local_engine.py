@@ -16,7 +16,7 @@ from cupola import clock, guid
 from cupola.config import Settings
 from cupola.endpoints import dial
 from cupola.runtime.engine import Container, EngineError, Program
-from cupola.runtime.local import kernel, probe
+from cupola.runtime.local import kernel, probe, spaces
 from cupola.runtime.local.engine import LocalEngine
 from tests.runtime.conftest import Recorder, until
 
@@ -286,8 +286,8 @@ def test_a_fault_of_ours_is_no_lack_of_the_machine(tmp_path: Path, monkeypatch: 
     """It must not end in less isolation."""
     write = probe._write_trial
 
-    def forgotten(mode: probe.Mode, overlay: bool, record: Path, own_network: bool) -> None:
-        write(mode, overlay, record, own_network)
+    def forgotten(mode: probe.Mode, overlay: bool, record: Path, own_network: bool, space: spaces.Kind) -> None:
+        write(mode, overlay, record, own_network, space)
         launch = json.loads((record / "launch.json").read_text())
         del launch["programs"]
         (record / "launch.json").write_text(json.dumps(launch))

@@ -5,7 +5,8 @@ droplet to overlay, or empty), `uid` (base of its user range in mode `root`, its
 -1), `hostname`, `binds` ([host, inside] read-only), `volumes` ([host, inside, r or rw]), `readable` and `writable` (Landlock), `confine` (whether Landlock and
 seccomp hold it), `search` (whether it needs to pass through directories of the platform's user), `cgroups` (paths of
 cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds),
-`network` (network.prepare; none: the host's).
+`network` (network.prepare; none: the host's), `space` (what is mounted for what it writes: `image`, a file, or `bytes` of
+memory; none: it writes to `files`).
 """
 
 import contextlib
@@ -14,10 +15,10 @@ import resource
 import signal
 from typing import Any
 
-from cupola.runtime.local import init, kernel, network, stack, volumes
+from cupola.runtime.local import images, init, kernel, network, stack, volumes
 from cupola.runtime.local.ingress import Ingress
 
-__all__ = ["make"]
+__all__ = ["make", "make_writable"]
 
 _VCAP = 2000
 _RANGE = 10_000
@@ -119,7 +120,7 @@ def _user_namespace(base: int) -> int:
 
 
 def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) -> None:
-    files = launch["files"]
+    files = _writable(launch)
     home = root + "/home/vcap"
     nosuid = kernel.MS_NOSUID | kernel.MS_NODEV
     if launch["lower"]:
@@ -163,6 +164,30 @@ def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) ->
             kernel.MS_NOSUID | kernel.MS_NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620",
         )
+
+
+def _writable(launch: dict[str, Any]) -> str:
+    """The directory of what the instance writes; what limits it is mounted now, and gone with the namespace."""
+    files, space = str(launch["files"]), launch["space"]
+    if space is None:
+        return files
+    place = files + "/space"
+    if "image" in space:
+        images.mount_image(space["image"], place)
+    else:
+        kernel.mount("tmpfs", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode=0755,size={space['bytes']}")
+    make_writable(place, launch["uid"] + _VCAP if launch["uid"] >= 0 else -1)
+    return place
+
+
+def make_writable(directory: str, owner: int) -> None:
+    """What an instance on an overlay writes to, in `directory`, for this user (-1: our own)."""
+    for name, mode in (("upper", 0o755), ("work", 0o755), ("tmp", 0o1777)):
+        path = os.path.join(directory, name)
+        os.mkdir(path)
+        os.chmod(path, mode)
+        if owner >= 0:
+            os.chown(path, owner, owner)
 
 
 def _inside(launch: dict[str, Any], mode: str, owner: int) -> None:

@@ -22,8 +22,9 @@ from cupola.runtime.engine import (
     StagingFailure,
     Usage,
 )
-from cupola.runtime.local import droplets, launch, measure, record
+from cupola.runtime.local import launch, measure, record, spaces
 from cupola.runtime.local.cgroups import Group
+from cupola.runtime.local.droplets import Droplets
 from cupola.runtime.local.egress import Egress
 from cupola.runtime.local.fingerprint import mismatch
 from cupola.runtime.local.forks import Forks
@@ -52,6 +53,7 @@ class _Live:
         self.pid = pid
         self.descriptor = descriptor
         self.group = group
+        self.space = spaces.Space(entry.space, directory)
         self.limit = RateLimit(entry.container.log_rate)
         self.outputs: list[Output] = []
         self.gone = asyncio.Event()
@@ -60,6 +62,10 @@ class _Live:
         self.out_of_disk = False
         self.disk = 0
         self.ending: asyncio.Task[None] | None = None
+
+    def is_disk_due(self, turn: int) -> bool:
+        """Whether disk use is read this time: what has to be counted file by file is, every seventh time."""
+        return turn % 7 == 0 or self.usage is None or self.space.is_cheap
 
     def hush(self) -> None:
         """Read what is left of the output, and no more."""
@@ -97,7 +103,8 @@ class LocalEngine:
             settings, mode, self._root, landlock=choice.landlock, own_network=choice.own_network, launcher=launcher
         )
         owner = launch.VCAP if mode == "root" else -1
-        self._droplets = droplets.Droplets(self._root / "droplets", owner)
+        self._droplets = Droplets(self._root / "droplets", owner)
+        self._spaces = spaces.Spaces(choice.space, self._root / "disks")
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._ports = Ports(settings.runtime.port_range)
         domains = [] if settings.platform.system_domain else [settings.apps_domain]
@@ -193,10 +200,12 @@ class LocalEngine:
         if self._egress is not None and (warning := launch.not_opened(container)):
             progress(warning)
         layout: Literal["overlay", "copy"] = "overlay" if lower is not None and self._overlay else "copy"
+        space = self._spaces.kind(container.disk_mb, overlay=layout == "overlay")
         address = launch.address(container, claimed[0], directory if self._egress is not None else None)
         entry = Record(
-            container=container, address=address, slot=claimed[0], claimed=claimed, mode=self.mode, layout=layout
-        )
+            container=container, address=address, slot=claimed[0], claimed=claimed, mode=self.mode, layout=layout,
+            space=space,
+        )  # fmt: skip
         group = self._make_group(container)
         await asyncio.to_thread(self._write, entry, directory, lower, group)
         live = _Live(entry, directory, -1, -1, group)
@@ -239,10 +248,10 @@ class LocalEngine:
             os.chown(directory, -1, account.gid)
             directory.chmod(0o710)
         plan = None
+        self._spaces.make(entry.space, directory, container.disk_mb)
         if container.kind == "staging":
             if self._stager is None or container.task is None:
                 raise EngineError("this cell cannot stage: it was started without a stager")
-            files.mkdir(mode=0o755)
             plan = self._stager.prepare(container.task, files)
         self._plan.make_files(entry, files, lower)
         self._plan.write_identity(entry, directory)
@@ -373,11 +382,11 @@ class LocalEngine:
         with contextlib.suppress(FileNotFoundError):
             doomed.parent.mkdir(mode=0o700, exist_ok=True)
             directory.rename(doomed)
-            await asyncio.to_thread(droplets.remove_tree, doomed)
+            await asyncio.to_thread(spaces.remove, doomed)
 
     def _discard(self, directory: Path) -> None:
         if directory.exists():
-            droplets.remove_tree(directory)
+            spaces.remove(directory)
 
     def reach(self, guid: str, endpoints: list[Endpoint]) -> None:
         """Of what was opened to a container when it was made, only what its services are at now stays open."""
@@ -386,7 +395,7 @@ class LocalEngine:
             self._egress.reach(guid, launch.opened(endpoints, live.container))
 
     def usage(self, guid: str) -> Usage | None:
-        """The last measurement; taken every two seconds, of the disk every fifteen."""
+        """The last measurement; taken every two seconds, of a disk that is counted by files every fifteen."""
         live = self._live.get(guid)
         if live is None or live.usage is None:
             return None
@@ -397,8 +406,7 @@ class LocalEngine:
         turn = 0
         while True:
             lives = [live for live in self._live.values() if not live.gone.is_set() and live.descriptor >= 0]
-            with_disk = turn % 7 == 0
-            subjects = [(live.pid, live.group, live.directory / "files" if with_disk else None) for live in lives]
+            subjects = [(live.pid, live.group, live.space if live.is_disk_due(turn) else None) for live in lives]
             figures = await asyncio.to_thread(self._meter.take, subjects)
             for live, figure in zip(lives, figures, strict=True):
                 if figure.disk is not None:
@@ -429,7 +437,7 @@ class LocalEngine:
         if not accounted and 0 < container.memory_mb * _MIB < live.usage.memory:
             live.out_of_memory = True
             self._signal(live, signal.SIGINT)
-        if 0 < container.disk_mb * _MIB < live.disk:
+        if live.space.kind == "polling" and 0 < container.disk_mb * _MIB < live.disk:
             live.out_of_disk = True
             self._signal(live, signal.SIGINT)
 
@@ -437,7 +445,7 @@ class LocalEngine:
         trash = self._root / "trash"
         if trash.is_dir():
             for entry in trash.iterdir():
-                droplets.remove_tree(entry)
+                spaces.remove(entry)
 
     async def close(self) -> None:
         """Let go of the containers; they keep running, and their ports stay theirs."""

@@ -11,7 +11,7 @@ import cupola
 from cupola import clock, outbound
 from cupola.config import Settings
 from cupola.runtime.engine import Address, Container, Program, StagingPlan
-from cupola.runtime.local import bindings, droplets, identity, network, stack
+from cupola.runtime.local import bindings, birth, droplets, identity, network, spaces, stack
 from cupola.runtime.local.record import Record
 from cupola.runtime.local.trust import PLACE, Trust
 from cupola.runtime.messages import Endpoint, Port
@@ -134,14 +134,12 @@ class Launcher:
     def make_files(self, entry: Record, files: Path, lower: Path | None) -> None:
         """The instance's own files, owned by its user; for a staging the stager has filled them already."""
         uid = self._vcap(entry)
-        files.mkdir(mode=0o755, exist_ok=True)
         bindings.write_files(entry.container, files)
         if entry.layout == "overlay":
-            for name, mode in (("upper", 0o755), ("work", 0o755), ("tmp", 0o1777)):
-                (files / name).mkdir()
-                (files / name).chmod(mode)
-                if uid >= 0:
-                    os.chown(files / name, uid, uid)
+            if entry.space in spaces.MOUNTED:
+                (files / "space").mkdir()
+            else:
+                birth.make_writable(str(files), uid)
             return
         home = files / "home" / "vcap"
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -192,10 +190,11 @@ class Launcher:
             "landlock": self._landlock,
             "search": self._search,
             "cgroups": procs,
-            "limits": self._limits(container),
+            "limits": self._limits(entry),
             "programs": programs,
             "grace": self._settings.runtime.graceful_stop_seconds,
             "network": self._network(entry, plan),
+            "space": spaces.mounted(entry.space, directory, container.disk_mb),
             "shm_bytes": max(container.memory_mb * _MIB // 2, 64 * 1024),
         }
         text = json.dumps(launch)
@@ -272,12 +271,13 @@ class Launcher:
             *(str(host) for host, _inside in (plan.read_only_mounts if plan else [])),
         ]
 
-    def _limits(self, container: Container) -> dict[str, int]:
+    def _limits(self, entry: Record) -> dict[str, int]:
+        container = entry.container
         limits = {
             "RLIMIT_NOFILE": self._settings.defaults.instance_file_descriptors,
             "RLIMIT_CORE": 0,
         }
-        if container.disk_mb > 0:
+        if container.disk_mb > 0 and entry.space == "polling":
             limits["RLIMIT_FSIZE"] = container.disk_mb * _MIB
         if self._own_user or self._mode == "root":
             # Counted per user, and the user is this instance's alone.

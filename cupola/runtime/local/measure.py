@@ -2,10 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from cupola.runtime.local.cgroups import Group
-from cupola.runtime.local.droplets import disk_usage
+from cupola.runtime.local.spaces import Space
 
 __all__ = ["Figure", "Meter"]
 
@@ -31,21 +30,21 @@ class _Process:
 class Meter:
     """Blocking; use from one worker thread at a time."""
 
-    def take(self, subjects: list[tuple[int, Group | None, Path | None]]) -> list[Figure]:
-        """Measure instances, each given by its init's pid, its group and the directory whose disk use counts."""
+    def take(self, subjects: list[tuple[int, Group | None, Space | None]]) -> list[Figure]:
+        """Measure instances, each given by its init's pid, its group and, where disk is to be measured, its space."""
         children: dict[int, list[int]] = {}
         processes: dict[int, _Process] = {}
-        if any(not _accounted(group) for _pid, group, _directory in subjects):
+        if any(not _accounted(group) for _pid, group, _space in subjects):
             children, processes = _scan()
         figures = []
-        for pid, group, directory in subjects:
+        for pid, group, space in subjects:
             cpu = group.cpu_seconds() if group else None
             memory = group.memory() if group else None
             if cpu is None or memory is None:
                 below = _below(pid, children)
                 cpu = sum(processes[p].cpu for p in below) if cpu is None else cpu
                 memory = sum(processes[p].memory for p in below) if memory is None else memory
-            figures.append(Figure(cpu, memory, disk_usage(directory) if directory else None))
+            figures.append(Figure(cpu, memory, space.used(pid) if space else None))
         return figures
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from cupola.runtime.engine import EngineError
-from cupola.runtime.local import cgroups, droplets, kernel, network
+from cupola.runtime.local import cgroups, droplets, kernel, network, spaces
 
 __all__ = ["Choice", "Finding", "choose", "platform_id", "report", "try_mode"]
 
 Mode = Literal["root", "rootless", "process", "none"]
+_TRIAL_MIB = 4
+"""Disk limit of a trial instance: room enough for an empty file system."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Choice:
     landlock: bool
     groups: cgroups.Cgroups | None
     own_network: bool = False
+    space: spaces.Kind = "polling"
     weaker: tuple[str, ...] = ()
 
 
@@ -50,26 +53,36 @@ def platform_id(data_dir: Path) -> str:
     return hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
 
 
-def try_mode(mode: Mode, overlay: bool, directory: Path, rootfs: str = "", *, own_network: bool = False) -> str:
+def try_mode(
+    mode: Mode,
+    overlay: bool,
+    directory: Path,
+    rootfs: str = "",
+    *,
+    own_network: bool = False,
+    space: spaces.Kind = "polling",
+) -> str:
     """Run `true` in an instance of this mode, below `directory`. Returns what failed, or an empty string."""
     base = directory / f"probe-{mode}-{os.getpid()}"
     if base.exists():
         droplets.remove_tree(base)
     base.mkdir(parents=True, mode=0o700)
     try:
-        return _try(mode, overlay, base, rootfs, own_network)
+        return _try(mode, overlay, base, rootfs, own_network, space)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return str(error)
     finally:
+        spaces.remove(base / "trial")
         droplets.remove_tree(base)
 
 
-def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool) -> str:
+def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool, space: spaces.Kind) -> str:
     etc, scratch, record = base / "etc", base / "scratch", base / "trial"
     for path in (etc, scratch, record):
         path.mkdir()
     configuration = {"mode": mode, "etc": str(etc), "scratch": str(scratch), "rootfs": rootfs, "read_only": []}
-    _write_trial(mode, overlay, record, own_network)
+    spaces.Spaces(space, base / "disks").make(space, record, _TRIAL_MIB)
+    _write_trial(mode, overlay, record, own_network, space)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [
         sys.executable,
@@ -107,11 +120,13 @@ def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool) 
                 process.wait()
 
 
-def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool) -> None:
+def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool, space: spaces.Kind) -> None:
     files = record / "files"
-    for name in ("home/vcap/app", "tmp", "upper", "work", "lower/app"):
+    for name in ("home/vcap/app", "tmp", "upper", "work", "lower/app", "space"):
         (files / name).mkdir(parents=True)
     test = "true" if mode in ("process", "none") else 'test "$(id -u)" = 2000 && test -d app && echo x > app/probe'
+    if space != "polling":
+        test += f" && ! head -c {2 * _TRIAL_MIB << 20} /dev/zero > probe"
     directory = str(files / "home/vcap") if mode in ("process", "none") else "/home/vcap"
     program = {
         "argv": ["/bin/sh", "-c", test], "env": {"PATH": "/usr/bin:/bin"}, "directory": directory,
@@ -129,6 +144,7 @@ def _write_trial(mode: Mode, overlay: bool, record: Path, own_network: bool) -> 
         "confine": mode != "none", "landlock": mode == "process" and kernel.landlock_abi() > 0, "search": False,
         "cgroups": [], "limits": {}, "programs": [program], "grace": 1, "shm_bytes": 65536,
         "network": {"address": network.internal_address(0), "forwards": [], "bound": [], "group": -1} if own_network else None,
+        "space": spaces.mounted(space, record, _TRIAL_MIB),
     }  # fmt: skip
     (record / "launch.json").write_text(json.dumps(launch))
 
@@ -147,8 +163,8 @@ def _wait(record: Path, pid: int) -> str:
     return "" if statuses == [[0, 0]] else f"the trial instance ended with {text or 'nothing'}"
 
 
-def choose(isolation: str, data_dir: Path, rootfs: str = "") -> Choice:
-    """The mode to use. Raises EngineError when the forced mode does not work, or nothing that isolates does."""
+def choose(isolation: str, data_dir: Path, rootfs: str = "", disk_limit: str = "auto") -> Choice:
+    """The mode to use. Raises EngineError when what is forced does not work, or nothing that isolates does."""
     directory = data_dir / "cell"
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     landlock = kernel.landlock_abi() > 0
@@ -165,17 +181,16 @@ def choose(isolation: str, data_dir: Path, rootfs: str = "") -> Choice:
         for overlay in (True, False):
             failure = try_mode(mode, overlay, directory, rootfs)
             if not failure:
-                no_network = try_mode(mode, overlay, directory, rootfs, own_network=True)
-                if no_network:
-                    weaker.append(f"a network of its own: {no_network}")
-                return Choice(mode, overlay, landlock, groups, not no_network, tuple(weaker))
+                own_network, space = _extras(mode, overlay, directory, rootfs, disk_limit, weaker)
+                return Choice(mode, overlay, landlock, groups, own_network, space, tuple(weaker))
             weaker.append(f"{mode}{' with overlay' if overlay else ''}: {failure}")
     if isolation == "none":
-        return Choice("none", False, False, None)
+        return Choice("none", False, False, None, space=_space("none", False, directory, "", disk_limit, weaker))
     if isolation in ("auto", "process") and (landlock or is_root):
         failure = try_mode("process", False, directory)
         if not failure:
-            return Choice("process", False, landlock, groups, weaker=tuple(weaker))
+            space = _space("process", False, directory, "", disk_limit, weaker)
+            return Choice("process", False, landlock, groups, space=space, weaker=tuple(weaker))
         weaker.append(f"process: {failure}")
     elif isolation in ("auto", "process"):
         weaker.append("process: this kernel has no Landlock, and we are not root")
@@ -185,7 +200,33 @@ def choose(isolation: str, data_dir: Path, rootfs: str = "") -> Choice:
     )
 
 
-def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
+def _extras(
+    mode: Mode, overlay: bool, directory: Path, rootfs: str, disk_limit: str, weaker: list[str]
+) -> tuple[bool, spaces.Kind]:
+    """Whether instances can have a network of their own, and what holds them to their disk limit."""
+    best = next(spaces.candidates(disk_limit, mode, directory, overlay=overlay), None)
+    # Nearly always both work, and one trial tells.
+    if best is not None and not try_mode(mode, overlay, directory, rootfs, own_network=True, space=best):
+        return True, best
+    failure = try_mode(mode, overlay, directory, rootfs, own_network=True)
+    if failure:
+        weaker.append(f"a network of its own: {failure}")
+    return not failure, _space(mode, overlay, directory, rootfs, disk_limit, weaker)
+
+
+def _space(mode: Mode, overlay: bool, directory: Path, rootfs: str, disk_limit: str, weaker: list[str]) -> spaces.Kind:
+    failures: list[str] = []
+    for kind in spaces.candidates(disk_limit, mode, directory, overlay=overlay):
+        failure = "" if kind == "polling" else try_mode(mode, overlay, directory, rootfs, space=kind)
+        if not failure:
+            weaker += failures
+            return kind
+        failures.append(f"disk limit by {kind}: {failure}")
+    why = "; ".join(failures) or "see `cupola doctor` for what it needs"
+    raise EngineError(f'runtime.disk_limit = "{disk_limit}" does not work here ({why}): set it to "auto"')
+
+
+def report(data_dir: Path, rootfs: str = "", disk_limit: str = "auto") -> list[Finding]:
     """Every feature of the native engine on this machine. Takes about a second."""
     is_root = os.getuid() == 0
     directory = data_dir / "cell"
@@ -193,6 +234,7 @@ def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
     overlay_failure = try_mode(mode, True, directory, rootfs)
     mode_failure = try_mode(mode, False, directory, rootfs) if overlay_failure else ""
     network_failure = mode_failure or try_mode(mode, not overlay_failure, directory, rootfs, own_network=True)
+    space = "polling" if mode_failure else _reported(mode, not overlay_failure, directory, rootfs, disk_limit)
     groups = cgroups.find(platform_id(data_dir))
     abi = kernel.landlock_abi()
     findings = [
@@ -248,10 +290,11 @@ def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
             "none in this version; run untrusted apps on a network of their own",
         ),
         Finding(
-            "disk quota by the kernel",
-            False,
-            "disk use is read every fifteen seconds and an instance over its quota ended then; one file cannot exceed it",
-            "none in this version",
+            "disk limit by the kernel",
+            space != "polling",
+            "disk use is read every fifteen seconds and an instance over its limit ended then; one file cannot exceed it",
+            "as root: mount the file system of data_dir with project quotas (ext4, xfs: prjquota; btrfs: `btrfs quota "
+            "enable`), or install mkfs.ext4 and load the kernel module loop",
         ),
     ]
     merged = os.path.islink("/bin") or bool(rootfs)
@@ -265,6 +308,13 @@ def report(data_dir: Path, rootfs: str = "") -> list[Finding]:
         Finding("bash", not missing, "start commands cannot run", f"install {', '.join(missing) or 'bash'}")
     )
     return findings
+
+
+def _reported(mode: Mode, overlay: bool, directory: Path, rootfs: str, disk_limit: str) -> spaces.Kind:
+    try:
+        return _space(mode, overlay, directory, rootfs, disk_limit, [])
+    except EngineError:
+        return "polling"
 
 
 def _namespace_remedy() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from cupola.runtime.engine import Address, Container
+from cupola.runtime.local.spaces import Kind
 from cupola.runtime.local.spawner import start_time
 
 __all__ = ["Record", "is_alive", "load", "open_process", "read_statuses", "save"]
@@ -31,6 +32,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     layout: str
     """`overlay` or `copy`."""
+    space: Kind = "polling"
+    """Who holds it to its disk limit (spaces.py)."""
 
 
 def save(directory: Path, record: Record) -> None:
