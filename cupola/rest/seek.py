@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import CTE, Column, ColumnElement, Row, Select, and_, asc, bindparam, desc, func, select, tuple_, union
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 
 from cupola.rest.conditions import alternatives, as_exists, members
@@ -43,7 +43,8 @@ class Statements:
     """The statements of one list in one shape: by number, from the end, from a row on, and how many there are.
 
     `base` is the list without conditions, `where` what is asked for, `visible` what the caller may see (None: everything).
-    To find out what somebody may see is most of the work: `together` does it once for the page and the count.
+    To find out what somebody may see is most of the work, and so is to send a hundred guids: `together` does it once for
+    the page and the count.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Statements:
         self.known: Prepared | None = None
         self.after: Prepared | None = None
         statement = base.where(and_(True, *where))
-        if visible is not None:
+        if visible is not None or any(_names_rows(one) for one in where):
             seen = self._seen(statement, visible, key)
             self.count = Prepared(select(func.count()).select_from(seen))
             self.together = Prepared(_together(base, seen, order, key))
@@ -79,11 +80,20 @@ class Statements:
             limited = statement.limit(bindparam("page_limit")).order_by(*_sorted(order))
             self.after = Prepared(limited.where(here < ends if order[0][1] else here > ends))
 
-    def _seen(self, statement: Select[Any], visible: ColumnElement[bool], key: Column[Any]) -> CTE:
+    def _seen(self, statement: Select[Any], visible: ColumnElement[bool] | None, key: Column[Any]) -> CTE:
         needed = dict.fromkeys([key, *self.columns])
         keys = statement.with_only_columns(*needed, maintain_column_froms=True).order_by(None)
-        parts = [keys.where(part) for part in alternatives(visible)]
+        parts = [keys] if visible is None else [keys.where(part) for part in alternatives(visible)]
         return (parts[0] if len(parts) == 1 else union(*parts)).cte("seen")
+
+
+def _names_rows(condition: ColumnElement[bool]) -> bool:
+    """Whether no more rows can match than values are given."""
+    if not isinstance(condition, BinaryExpression) or condition.operator not in {operators.eq, operators.in_op}:
+        return False
+    column = condition.left
+    is_key = isinstance(column, Column) and bool(column.unique or column.primary_key)
+    return is_key and isinstance(condition.right, BindParameter)
 
 
 def _together(base: Select[Any], seen: CTE, order: Order, key: Column[Any]) -> Select[Any]:
