@@ -8,7 +8,15 @@ import pytest
 
 from tests.ordinary import ROOT, Ordinary, Unavailable, ordinary_user
 
-SUITE = ("test_local_engine.py", "test_network.py", "test_bindings.py", "test_identity.py", "test_cell.py", "test_output.py")
+SUITE = (
+    "test_local_engine.py",
+    "test_network.py",
+    "test_bindings.py",
+    "test_identity.py",
+    "test_cell.py",
+    "test_output.py",
+    "test_spaces.py",
+)
 
 
 @pytest.fixture(scope="module")

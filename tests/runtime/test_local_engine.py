@@ -16,8 +16,9 @@ from cupola import clock, guid
 from cupola.config import Settings
 from cupola.endpoints import dial
 from cupola.runtime.engine import Container, EngineError, Program
-from cupola.runtime.local import kernel, probe, spaces
+from cupola.runtime.local import kernel, probe, record, spaces
 from cupola.runtime.local.engine import LocalEngine
+from cupola.runtime.local.forks import Forks
 from tests.runtime.conftest import Recorder, until
 
 
@@ -308,6 +309,38 @@ async def test_the_spawner_is_started_again_after_its_death(
         await until(lambda: engine._forks is not None and engine._forks._channel is None)
         await run_to_end(engine, recorder, container(droplet, "echo again"))
         assert "again" in recorder.text()
+
+
+async def test_what_the_cell_gave_up_does_not_run_on(
+    settings: Settings,
+    choice: probe.Choice,
+    launcher: Path,
+    droplet: str,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fork that is slower than the cell's patience, or survives it, must not leave an instance that nobody knows."""
+    spawn = Forks.spawn
+
+    async def given_up(forks: Forks, directory: Path) -> int:
+        record.give_up(directory)
+        return await spawn(forks, directory)
+
+    monkeypatch.setattr(Forks, "spawn", given_up)
+    seconds = str(100_000 + int.from_bytes(os.urandom(3)))
+    async with opened(settings, choice, launcher, recorder) as engine:
+        with pytest.raises(EngineError, match="nobody waits"):
+            await engine.create(container(droplet, f"sleep {seconds}"), lambda _: None)
+        await until(lambda: not _running(seconds))
+        assert not list((settings.data_dir / "cell" / "instances").iterdir())
+
+
+def _running(word: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [str(path)] if word.encode() in path.read_bytes() else []
+    return found
 
 
 async def test_lines_wait_while_no_cell_reads(

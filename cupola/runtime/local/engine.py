@@ -151,17 +151,23 @@ class LocalEngine:
         self._listen(live)
         live.pid, live.descriptor = record.open_process(directory)
         if live.descriptor < 0:
+            # The fork of an earlier cell may be at it still.
+            record.give_up(directory)
+            live.pid, live.descriptor = record.open_process(directory)
+        if live.descriptor < 0:
             live.ending = asyncio.create_task(self._end(live))
             return None
         self._watch(live)
         return live
 
     def _kill_remains(self, directory: Path) -> None:
-        pid, descriptor = record.open_process(directory)
+        record.give_up(directory)
+        _pid, descriptor = record.open_process(directory)
         if descriptor >= 0:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            # Without a pid namespace its programs would outlive the init: that ends them, and then itself.
+            namespaced = self.mode in ("root", "rootless")
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL if namespaced else signal.SIGINT)
             os.close(descriptor)
-        del pid
         group = self._group(directory.name)
         if group is not None:
             group.kill()

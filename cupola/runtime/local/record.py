@@ -3,6 +3,7 @@
 container.json   the Container and its ports (Record)
 launch.json      how it is started (birth.py)
 pid              "<pid> <start time>" of its init, written by the fork that made it
+void             there is none and shall be none: written by a cell that gave it up (spawner.py looks for it last)
 exit.new         how it ended, written by its init (init.py)
 out.N, err.N     FIFOs of program N; out.N.rest, err.N.rest: the beginning of a line whose end is not written yet (output.py)
 files/           its own files: home/vcap and tmp, or upper and work of the overlay
@@ -19,7 +20,7 @@ from cupola.runtime.engine import Address, Container
 from cupola.runtime.local.spaces import Kind
 from cupola.runtime.local.spawner import start_time
 
-__all__ = ["Record", "is_alive", "load", "open_process", "read_statuses", "save"]
+__all__ = ["Record", "give_up", "is_alive", "load", "open_process", "read_statuses", "save"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +82,12 @@ def open_process(directory: Path) -> tuple[int, int]:
         return pid, descriptor
     os.close(descriptor)
     return 0, -1
+
+
+def give_up(directory: Path) -> None:
+    """Have a fork that may still be making this instance end it. What has a pid by now is not ended by this."""
+    with contextlib.suppress(OSError):
+        (directory / "void").touch()
 
 
 def read_statuses(directory: Path) -> tuple[list[tuple[int, int]], bool]:

@@ -92,6 +92,7 @@ def serve(channel: socket.socket, configuration: dict[str, Any], hierarchy: int)
 def bear(channel: socket.socket, directory: str, configuration: dict[str, Any]) -> None:
     """In the fork: make the instance of this record directory and say how it went."""
     guid = os.path.basename(directory)
+    pid = 0
     try:
         with open(os.path.join(directory, "launch.json"), encoding="utf-8") as file:
             launch = json.load(file)
@@ -105,13 +106,26 @@ def bear(channel: socket.socket, directory: str, configuration: dict[str, Any]) 
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{pid} {start}")
         os.rename("pid.new", "pid", src_dir_fd=record, dst_dir_fd=record)
+        _expect_wanted(record)
         answer: dict[str, Any] = {"guid": guid, "pid": pid, "start": start}
     except OSError as error:
+        if pid:
+            # Its record cannot be written, or is gone: no cell would ever find it. The init ends its programs first.
+            os.kill(pid, signal.SIGINT)
         answer = {"guid": guid, "error": f"{error}"}
     except BaseException as error:
         traceback.print_exc()
         answer = {"guid": guid, "error": f"{type(error).__name__}: {error}", "fault": True}
     channel.send(json.dumps(answer).encode())
+
+
+def _expect_wanted(record: int) -> None:
+    """Raises OSError when the cell has given this instance up (record.give_up), or removed its record."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat("void", dir_fd=record)
+        raise TimeoutError("nobody waits for this container any more")
+    if os.fstat(record).st_nlink == 0:
+        raise TimeoutError("the record of this container is gone")
 
 
 if __name__ == "__main__":
