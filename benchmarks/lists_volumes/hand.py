@@ -22,8 +22,8 @@ class Question:
     """A list: a condition on a table, an order, and what else is shown of the rows of a page."""
 
     table: str
-    where: str = "1 = 1"
-    """May name :actor, and :a, :b, ... of `values`; {guids} and {more} stand for lists of them."""
+    where: str = ""
+    """Empty: all rows, without a condition, since SQLite counts these a hundred times as fast. May name :actor, and :a, :b, ... of `values`; {guids} and {more} stand for lists of them."""
     order: str = "id"
     values: dict[str, Any] = field(default_factory=dict)
     guids: Sequence[str] = ()
@@ -49,11 +49,10 @@ class ByHand:
     def __post_init__(self) -> None:
         question = self.question
         where = question.where.format(guids=self._listed(question.guids), more=self._listed(question.more))
+        asked = f"{question.table} WHERE {where}" if where else question.table
         limit = f"LIMIT {self.per_page} OFFSET {self.offset}"
-        self._page = self._sql(
-            f"SELECT {question.shown} FROM {question.table} WHERE {where} ORDER BY {question.order} {limit}"
-        )
-        self._count = self._sql(f"SELECT count(*) FROM {question.table} WHERE {where}")
+        self._page = self._sql(f"SELECT {question.shown} FROM {asked} ORDER BY {question.order} {limit}")
+        self._count = self._sql(f"SELECT count(*) FROM {asked}")
         self._values = {"actor": self.actor, **question.values}
 
     def _sql(self, text: str) -> str:

@@ -59,7 +59,8 @@ class Statements:
         self.together: Prepared | None = None
         self.known: Prepared | None = None
         self.after: Prepared | None = None
-        statement = base.where(and_(True, *where))
+        # Without any condition, also one that is always true, SQLite counts pages rather than rows.
+        statement = base.where(and_(*where)) if where else base
         if visible is not None or any(_names_rows(one) for one in where):
             seen = self._seen(statement, visible, key)
             self.count = Prepared(select(func.count()).select_from(seen))
