@@ -65,7 +65,8 @@ def find(resource: Resource, actor: Actor, call_tx: Any, value: str) -> Any:
     if known is None:
         condition = _visible(resource, actor)
         statement = _base(resource).where(resource.table.c[resource.key] == bindparam("wanted"))
-        known = (Prepared(statement if condition is None else statement.where(as_exists(condition))), condition)
+        statement = statement if condition is None else statement.where(as_exists(condition))
+        known = (Prepared(statement, one_plan=True), condition)
         _shapes.put(key, known)
     statement, condition = known
     return call_tx.one(statement, {"wanted": value, **_actor_values(condition, actor)})

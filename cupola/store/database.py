@@ -159,12 +159,8 @@ class Database:
             arguments: dict[str, Any] = {"check_same_thread": False, "timeout": 30}
             more["poolclass"] = QueuePool
         else:
-            # To compile a statement takes PostgreSQL longer than any of ours runs. And one plan for everybody, which it
-            # makes after a few executions, is a bad one for a user with thousands of roles.
-            settings = (
-                f"-c statement_timeout={int(self._timeout * 1000)} -c jit=off -c plan_cache_mode=force_custom_plan"
-            )
-            arguments = {"options": settings}
+            # To compile a statement takes PostgreSQL longer than any of ours runs.
+            arguments = {"options": f"-c statement_timeout={int(self._timeout * 1000)} -c jit=off"}
         engine = create_engine(self.url, pool_size=threads, max_overflow=threads, connect_args=arguments, **more)
         if self.is_sqlite:
             event.listen(engine, "connect", self._prepare_sqlite)

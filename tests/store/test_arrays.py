@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import insert, not_, select, text
+from sqlalchemy import insert, not_, select
 
 from cupola.store.database import Database
 from cupola.store.orgs import isolation_segments as segments
@@ -58,13 +58,3 @@ def test_any_number_of_values_is_one_statement_to_postgresql(database: Database)
     assert len(seen) == 2
     assert len(set(seen)) == 1
     assert "= ANY" in seen[0]
-
-
-def test_plans_are_made_for_the_values_at_hand(database: Database) -> None:
-    """One plan for everybody is a bad one for who has thousands of roles."""
-    if database.is_sqlite:
-        pytest.skip("SQLite makes a plan for each statement")
-    for tx in (database.read(), database.write()):
-        with tx as open_:
-            assert open_.scalar(text("SHOW plan_cache_mode")) == "force_custom_plan"
-            assert open_.scalar(text("SHOW jit")) == "off"

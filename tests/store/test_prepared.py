@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, bindparam, func, insert, literal_column, select
+from sqlalchemy import Select, bindparam, func, insert, literal_column, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from cupola.bell import Bells
@@ -59,7 +59,7 @@ def test_rows_are_the_same(fresh_database: Database, statement: Select[Any], val
     long, short = both(fresh_database, statement, values)
     assert short == long
     for one, other in zip(long[0], short[0], strict=True):
-        assert type(one) is type(other)
+        assert one._mapping.keys() == other._mapping.keys()
         assert one._fields == other._fields
         assert dict(one._mapping) == dict(other._mapping)
         for column in statement.selected_columns:
@@ -125,3 +125,15 @@ def test_it_is_cancelled_when_it_takes_too_long(prepared: Prepared, tmp_path: Pa
     assert time.monotonic() - start < 5
     database.close()
     plain.close()
+
+
+def test_postgresql_keeps_a_plan_only_where_one_is_right(postgres_prepared: Prepared, tmp_path: Path) -> None:
+    database = postgres_prepared.fresh(tmp_path)
+    named = select(platform_state.c.value).where(platform_state.c.name == bindparam("name"))
+    kept = text("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%platform_state%'")
+    with database.read() as tx:
+        for prepared, plans in ((PreparedStatement(named), 0), (PreparedStatement(named, one_plan=True), 1)):
+            for _ in range(10):
+                tx.one(prepared, {"name": "nobody"})
+            assert len(tx.scalars(kept)) == plans
+    database.close()
