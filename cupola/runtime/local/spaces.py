@@ -26,6 +26,7 @@ Kind = Literal["project", "btrfs", "loop", "tmpfs", "polling"]
 MOUNTED: frozenset[Kind] = frozenset({"loop", "tmpfs"})
 """Kinds that are a mount in the namespace of an instance, below an overlay."""
 _IMAGE = "disk.img"
+_JOURNAL_MIB = 4
 _MIB = 1024 * 1024
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 """Where mkfs.ext4 is looked for: not every user's PATH has the system's programs."""
@@ -102,25 +103,22 @@ class Spaces:
 def _make_image(path: str, mebibytes: int) -> None:
     """Make the image, whole or not at all: so large that `mebibytes` fit in. Raises OSError."""
     new = f"{path}.{os.urandom(4).hex()}.new"
-    # A 32nd goes to the table of inodes. Nobody needs a journal: files of an instance end with it.
-    options = (
-        "-q",
-        "-F",
-        "-m",
-        "0",
-        "-i",
-        "8192",
-        "-O",
-        "^has_journal,^resize_inode",
-        "-E",
-        "lazy_itable_init=1,nodiscard",
-    )
+    # Files of an instance end with it; the journal is for speed alone: without one, ext4 looks at every inode that was
+    # freed in the last minutes before it takes one.
+    journal = _JOURNAL_MIB if mebibytes >= 16 * _JOURNAL_MIB else 0
+    options = ["-J", f"size={journal}"] if journal else ["-O", "^has_journal"]
+    options += ["-O", "^resize_inode", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]
     try:
         with open(new, "wb") as file:
-            file.truncate((mebibytes + mebibytes // 30 + 1) * _MIB)
+            # A 32nd goes to the table of inodes.
+            file.truncate((mebibytes + mebibytes // 30 + journal + 1) * _MIB)
         environment = {"PATH": _PATH, "LC_ALL": "C"}
         done = subprocess.run(
-            ["mkfs.ext4", *options, new], capture_output=True, text=True, check=False, env=environment
+            ["mkfs.ext4", "-q", "-F", "-m", "0", "-i", "8192", *options, new],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
         if done.returncode != 0:
             raise OSError(f"mkfs.ext4 failed: {done.stderr.strip().partition(chr(10))[0]}")
