@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, Table, inspect, text
+from sqlalchemy import Engine, MetaData, Table, insert, inspect, select, text
 
 import cupola.store
 from cupola.bell import Bells
-from cupola.store import migrate, tables
+from cupola.store import counts, migrate, tables
 from cupola.store.database import Database, DatabaseProblem
+from cupola.store.orgs import users
 from cupola.store.tables import metadata
 from tests.databases import PlainVault, create_database, drop_database
 
@@ -61,6 +62,15 @@ def test_migrations_make_what_the_tables_say(empty: Database) -> None:
     reflected.drop_all(empty.engine)
     metadata.create_all(empty.engine)
     assert migrated == described(empty.engine), "run: python scripts/migration.py initial"
+
+
+def test_a_new_database_knows_how_many_rows_there_are(empty: Database) -> None:
+    """PostgreSQL by triggers, which no migration makes; SQLite keeps no numbers."""
+    migrate.upgrade(empty)
+    with empty.write() as tx:
+        tx.run(insert(users).values(guid="somebody", created_at=0, updated_at=0))
+        noted = tx.all(select(counts.row_counts.c.table_name, counts.row_counts.c.change))
+    assert [tuple(row) for row in noted] == ([] if empty.is_sqlite else [("users", 1)])
 
 
 def test_upgrading_again_changes_nothing(empty: Database) -> None:
