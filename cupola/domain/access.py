@@ -7,12 +7,13 @@ Organization managers pass what a suspended or vanishing space forbids, never wh
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Row, or_, select
+from sqlalchemy import Row, bindparam, or_, select
 
 from cupola import errors
 from cupola.roles import Actor
 from cupola.store.database import Tx
 from cupola.store.orgs import organizations, roles, spaces
+from cupola.store.prepared import Prepared
 
 __all__ = [
     "MANAGE_APPS",
@@ -32,6 +33,37 @@ WRITE_IN_SPACE = ("space_developer",)
 MANAGE_APPS = ("space_developer", "space_supporter")
 READ_SPACE = ("organization_manager", "space_auditor", "space_developer", "space_manager", "space_supporter")
 
+# Nearly every write asks one of these.
+_OF_ACTOR = select(roles.c.type).where(roles.c.user_guid == bindparam("actor"))
+_ROLES_IN_ORG = Prepared(_OF_ACTOR.where(roles.c.organization_guid == bindparam("guid")), one_plan=True)
+_ROLES_IN_SPACE = Prepared(
+    _OF_ACTOR.where(
+        or_(
+            roles.c.space_guid == bindparam("guid"),
+            roles.c.organization_guid
+            == select(spaces.c.organization_guid).where(spaces.c.guid == bindparam("guid")).scalar_subquery(),
+        )
+    )
+)
+_MANAGED = Prepared(
+    _OF_ACTOR.where(roles.c.organization_guid.is_not(None), roles.c.type == "organization_manager").limit(1)
+)
+_STATE_OF_ORG = Prepared(
+    select(organizations.c.suspended, organizations.c.deleting).where(organizations.c.guid == bindparam("guid")),
+    one_plan=True,
+)
+_STATE_OF_SPACE = Prepared(
+    select(
+        organizations.c.suspended,
+        organizations.c.deleting,
+        spaces.c.suspended.label("space_suspended"),
+        spaces.c.deleting.label("space_deleting"),
+    )
+    .join(organizations, organizations.c.guid == spaces.c.organization_guid)
+    .where(spaces.c.guid == bindparam("guid")),
+    one_plan=True,
+)
+
 
 def require_admin(actor: Actor) -> None:
     """Raises 403 for anybody but an admin."""
@@ -41,30 +73,17 @@ def require_admin(actor: Actor) -> None:
 
 def roles_in_org(tx: Tx, actor: Actor, organization_guid: str) -> frozenset[str]:
     """Types of the actor's roles in an organization itself."""
-    statement = select(roles.c.type).where(
-        roles.c.user_guid == actor.guid, roles.c.organization_guid == organization_guid
-    )
-    return frozenset(tx.scalars(statement))
+    return frozenset(tx.scalars(_ROLES_IN_ORG, {"actor": actor.guid, "guid": organization_guid}))
 
 
 def roles_in_space(tx: Tx, actor: Actor, space_guid: str) -> frozenset[str]:
     """Types of the actor's roles in a space and in its organization."""
-    organization = select(spaces.c.organization_guid).where(spaces.c.guid == space_guid).scalar_subquery()
-    statement = select(roles.c.type).where(
-        roles.c.user_guid == actor.guid,
-        or_(roles.c.space_guid == space_guid, roles.c.organization_guid == organization),
-    )
-    return frozenset(tx.scalars(statement))
+    return frozenset(tx.scalars(_ROLES_IN_SPACE, {"actor": actor.guid, "guid": space_guid}))
 
 
 def manages_any_organization(tx: Tx, actor: Actor) -> bool:
     """Whether the actor is manager of an organization, whichever."""
-    statement = select(roles.c.guid).where(
-        roles.c.user_guid == actor.guid,
-        roles.c.organization_guid.is_not(None),
-        roles.c.type == "organization_manager",
-    )
-    return tx.scalar(statement.limit(1)) is not None
+    return tx.scalar(_MANAGED, {"actor": actor.guid}) is not None
 
 
 def has_in_space(tx: Tx, actor: Actor, space_guid: str, allowed: Collection[str]) -> bool:
@@ -96,10 +115,7 @@ def require_in_org(tx: Tx, actor: Actor, organization_guid: str, allowed: Collec
         return
     if roles_in_org(tx, actor, organization_guid).isdisjoint(allowed):
         raise errors.not_authorized()
-    organization = tx.one(
-        select(organizations.c.suspended, organizations.c.deleting).where(organizations.c.guid == organization_guid)
-    )
-    _require_org_active(organization)
+    _require_org_active(tx.one(_STATE_OF_ORG, {"guid": organization_guid}))
 
 
 def require_active(tx: Tx, actor: Actor, space_guid: str) -> None:
@@ -109,16 +125,7 @@ def require_active(tx: Tx, actor: Actor, space_guid: str) -> None:
 
 
 def _require_space_active(tx: Tx, space_guid: str, have: Iterable[str]) -> None:
-    row = tx.one(
-        select(
-            organizations.c.suspended,
-            organizations.c.deleting,
-            spaces.c.suspended.label("space_suspended"),
-            spaces.c.deleting.label("space_deleting"),
-        )
-        .join(organizations, organizations.c.guid == spaces.c.organization_guid)
-        .where(spaces.c.guid == space_guid)
-    )
+    row = tx.one(_STATE_OF_SPACE, {"guid": space_guid})
     if row is None:
         return
     passes = "organization_manager" in have

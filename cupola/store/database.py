@@ -84,8 +84,10 @@ class Tx:
             return None if row is None else row[0]
         return self.run(statement, parameters).scalar()
 
-    def scalars(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+    def scalars(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """The first column of all rows."""
+        if isinstance(statement, Prepared):
+            return [row[0] for row in statement.all(self, parameters or {})]
         return list(self.run(statement, parameters).scalars())
 
     def ring(self, bell: str) -> None:

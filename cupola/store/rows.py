@@ -1,14 +1,16 @@
 """The few statements that every resource needs: add a row, change it, find it by guid, with its labels."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Table, delete, insert, select, update
+from sqlalchemy import Row, Table, bindparam, delete, insert, select, update
 
 from cupola import guid
 from cupola.store import labels as label_rules
 from cupola.store.database import Tx
+from cupola.store.prepared import Prepared
 
 __all__ = ["add", "by_guid", "by_guids", "change", "remove"]
 
@@ -43,9 +45,19 @@ def change(
     return changed
 
 
+@cache
+def _of_one(table: Table) -> Prepared:
+    return Prepared(select(table).where(table.c.guid == bindparam("guid")), one_plan=True)
+
+
+@cache
+def _of_many(table: Table) -> Prepared:
+    return Prepared(select(table).where(table.c.guid.in_(bindparam("guids", expanding=True))))
+
+
 def by_guid(tx: Tx, table: Table, wanted: str | None) -> Row[Any] | None:
     """The row with this guid, or None."""
-    return None if wanted is None else tx.one(select(table).where(table.c.guid == wanted))
+    return None if wanted is None else tx.one(_of_one(table), {"guid": wanted})
 
 
 def by_guids(tx: Tx, table: Table, wanted: Sequence[str]) -> dict[str, Row[Any]]:
@@ -53,7 +65,7 @@ def by_guids(tx: Tx, table: Table, wanted: Sequence[str]) -> dict[str, Row[Any]]
     distinct = sorted({one for one in wanted if one})
     if not distinct:
         return {}
-    return {row.guid: row for row in tx.all(select(table).where(table.c.guid.in_(distinct)))}
+    return {row.guid: row for row in tx.all(_of_many(table), {"guids": distinct})}
 
 
 def remove(tx: Tx, table: Table, guids: Sequence[str]) -> None:

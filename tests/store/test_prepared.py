@@ -35,9 +35,19 @@ def both(
     """What the database gives the long way and the short way, the second twice in a row."""
     prepared = PreparedStatement(statement)
     with database.read() as tx:
-        long = [tx.all(statement, values), [tx.one(statement, values)], [tx.scalar(statement, values)]]
+        long = [
+            tx.all(statement, values),
+            [tx.one(statement, values)],
+            [tx.scalar(statement, values)],
+            tx.scalars(statement, values),
+        ]
         for _ in range(2):
-            short = [tx.all(prepared, values), [tx.one(prepared, values)], [tx.scalar(prepared, values)]]
+            short = [
+                tx.all(prepared, values),
+                [tx.one(prepared, values)],
+                [tx.scalar(prepared, values)],
+                tx.scalars(prepared, values),
+            ]
     return long, short
 
 
