@@ -92,6 +92,10 @@ class _Worker(threading.Thread):
             del item
 
     def _do(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]") -> None:
+        if future.cancelled():
+            # Whoever asked gave up before its turn came.
+            self._is_free(self)
+            return
         result: Any = None
         error: BaseException | None = None
         try:

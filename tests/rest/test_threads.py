@@ -109,6 +109,24 @@ def test_who_no_longer_waits_harms_nobody() -> None:
     threads.close()
 
 
+def test_work_that_was_given_up_before_its_turn_is_not_done() -> None:
+    threads = Threads(1, "work")
+    go = threading.Event()
+    done: list[str] = []
+
+    async def ask() -> None:
+        first = threads.run(lambda: go.wait(10))
+        given_up = threads.run(partial(done.append, "given up"))
+        last = threads.run(partial(done.append, "last"))
+        given_up.cancel()
+        go.set()
+        await asyncio.gather(first, last)
+
+    asyncio.run(ask())
+    threads.close()
+    assert done == ["last"]
+
+
 def test_a_thread_that_sleeps_holds_on_to_nothing() -> None:
     class Body:
         pass
