@@ -133,6 +133,7 @@ async def measure(mode: str) -> None:
         for _ in range(ROUNDS):
             plain.append(bare())
             made.append(await one(engine, watcher, droplet))
+        await stocked(engine)
         total = await many(engine, watcher, droplet)
         added = statistics.median(made) - statistics.median(plain)
         print(

@@ -311,6 +311,51 @@ async def test_the_spawner_is_started_again_after_its_death(
         assert "again" in recorder.text()
 
 
+def _spawners(settings: Settings) -> list[int]:
+    """Pids of the spawner of this cell and of its forks that no instance has yet."""
+    return [int(path.split("/")[2]) for path in _running(str(settings.data_dir / "cell" / "scratch"))]
+
+
+def _with_two(choice: probe.Choice) -> int:
+    """Processes with two forks in advance: each has an init that waits, and in mode `root` who made its users."""
+    return 1 + 2 * (3 if choice.mode == "root" else 2)
+
+
+async def test_forks_are_made_in_advance_and_end_with_the_spawner(
+    settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    async with opened(settings, choice, launcher, recorder) as engine:
+        assert engine._forks is not None
+        assert engine._forks._process is not None
+        await until(lambda: len(_spawners(settings)) == _with_two(choice))
+        await run_to_end(engine, recorder, container(droplet, "exit 3"))
+        await until(lambda: len(_spawners(settings)) == _with_two(choice))
+        os.kill(engine._forks._process.pid, signal.SIGKILL)
+        await until(lambda: not _spawners(settings))
+        await run_to_end(engine, recorder, container(droplet, "exit 4"))
+    await until(lambda: not _spawners(settings))
+
+
+async def test_without_a_fork_in_advance_one_is_made(
+    settings: Settings, choice: probe.Choice, launcher: Path, droplet: str, recorder: Recorder
+) -> None:
+    async with opened(settings, choice, launcher, recorder) as engine:
+        assert engine._forks is not None
+        assert engine._forks._process is not None
+        own = engine._forks._process.pid
+        await until(lambda: len(_spawners(settings)) == _with_two(choice))
+        for pid in _spawners(settings):
+            if pid != own:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        await until(lambda: _spawners(settings) == [own])
+        await asyncio.sleep(0.1)
+        assert _spawners(settings) == [own], "what dies unused is not made again and again"
+        one = container(droplet, "exit 3")
+        await run_to_end(engine, recorder, one)
+        assert recorder.exits[one.guid].statuses == [("APP/PROC/WEB", 3)]
+
+
 async def test_what_the_cell_gave_up_does_not_run_on(
     settings: Settings,
     choice: probe.Choice,

@@ -10,15 +10,17 @@ memory; none: it writes to `files`).
 """
 
 import contextlib
+import json
 import os
 import resource
 import signal
+import traceback
 from typing import Any
 
 from cupola.runtime.local import images, init, kernel, network, stack, volumes
 from cupola.runtime.local.ingress import Ingress
 
-__all__ = ["make", "make_writable"]
+__all__ = ["Fault", "Unborn", "make_writable"]
 
 _VCAP = 2000
 _RANGE = 10_000
@@ -26,47 +28,113 @@ _RANGE = 10_000
 _DAC_READ_SEARCH = 2
 
 
-def make(launch: dict[str, Any], directory: str, configuration: dict[str, Any], channel: int) -> int:
-    """Make the instance and return the pid of its init. Raises OSError; nothing runs then."""
-    os.setsid()
-    os.set_inheritable(channel, False)
+class Fault(Exception):
+    """The machine is not to blame: this program is."""
+
+
+class Unborn:
+    """The init of an instance to be: in its namespaces, the first of its pid namespace, waiting to hear which it is.
+
+    Its maker forks nothing else. `closed` are descriptors that are not for it. Raises OSError.
+    """
+
+    def __init__(self, configuration: dict[str, Any], closed: list[int]) -> None:
+        users = _enter(configuration)
+        told, self._tell = os.pipe()
+        self.report, report = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                for descriptor in (*closed, self._tell, self.report):
+                    os.close(descriptor)
+                _live(configuration, users, told, report)
+            except OSError as error:
+                os.write(report, f"{error}".encode()[:4000])
+            except BaseException as error:
+                traceback.print_exc()
+                os.write(report, f"{_FAULT}{type(error).__name__}: {error}".encode()[:4000])
+            finally:
+                os._exit(1)
+        os.close(told)
+        os.close(report)
+        if users is not None:
+            users.leave()
+
+    def make(self, directory: str) -> int:
+        """Have it become the instance of this record directory; returns its pid once the programs run.
+
+        Raises OSError or Fault; nothing runs then.
+        """
+        # Without a reader it has said why.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._tell, os.fsencode(directory))
+        os.close(self._tell)
+        said = b""
+        while part := os.read(self.report, 4096):
+            said += part
+        if not said:
+            return self.pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        text = said.decode(errors="replace")
+        if text.startswith(_FAULT):
+            raise Fault(text.removeprefix(_FAULT))
+        raise OSError(text)
+
+
+_FAULT = "fault: "
+
+
+def _enter(configuration: dict[str, Any]) -> "UserNamespace | None":
+    """Leave for new namespaces; whatever is forked first after this is the init in them."""
     mode = configuration["mode"]
+    if mode not in ("root", "rootless"):
+        return None
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+    if configuration["own_network"]:
+        flags |= kernel.CLONE_NEWNET
+    if mode == "root":
+        users = UserNamespace()
+        kernel.unshare(flags)
+        return users
+    kernel.unshare(flags | kernel.CLONE_NEWUSER)
+    stack._map("self", f"{_VCAP} 0 1", f"{_VCAP} 0 1")
+    return None
+
+
+def _live(configuration: dict[str, Any], users: "UserNamespace | None", told: int, report: int) -> None:
+    """In the init: all that is the same for every instance, then, once it is told which one it is, the rest."""
+    mode, root = configuration["mode"], configuration["scratch"]
     namespaced = mode in ("root", "rootless")
-    exit_descriptor = os.open(os.path.join(directory, "exit.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    record = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    os.setsid()
+    served = None
+    if namespaced:
+        _begin_mounts(mode, root)
+        served = network.begin() if configuration["own_network"] else None
+    else:
+        kernel.subreaper()
+    directory = b""
+    while part := os.read(told, 4096):
+        directory += part
+    os.close(told)
+    if not directory:
+        os._exit(0)
+    path = os.fsdecode(directory)
+    with open(os.path.join(path, "launch.json"), encoding="utf-8") as file:
+        launch = json.load(file)
+    exit_descriptor = os.open(os.path.join(path, "exit.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    record = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     outputs = [_outputs(program) for program in launch["programs"]]
     joins = [os.open(path, os.O_WRONLY) for path in launch["cgroups"]]
-    owner = -1
     ingress = None
     if namespaced:
-        owner = _namespaces(launch, mode, configuration)
-        if launch["network"] is not None:
-            ingress = Ingress(*network.prepare(launch["network"], directory))
-    read_end, write_end = os.pipe()
-    init_pid = os.fork()
-    if init_pid == 0:
-        try:
-            os.close(read_end)
-            os.close(channel)
-            if namespaced:
-                _inside(launch, mode, owner)
-            else:
-                kernel.subreaper()
-                os.setsid()
-        except BaseException as error:
-            os.write(write_end, f"{error}".encode()[:4000])
-            os._exit(1)
-        init.run(launch, outputs, joins, exit_descriptor, record, write_end, _confine(launch, mode), ingress)
-    os.close(write_end)
-    error_text = b""
-    while part := os.read(read_end, 4096):
-        error_text += part
-    if error_text:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(init_pid, signal.SIGKILL)
-        os.waitpid(init_pid, 0)
-        raise OSError(error_text.decode(errors="replace"))
-    return init_pid
+        owner = users.map(launch["uid"]) if users is not None else -1
+        _mounts(launch, root, owner, configuration["read_only"])
+        if served is not None:
+            ingress = Ingress(*network.finish(launch["network"], path, served))
+        _inside(launch, mode, root, owner)
+    init.run(launch, outputs, joins, exit_descriptor, record, report, _confine(launch, mode), ingress)
 
 
 def _outputs(program: dict[str, Any]) -> tuple[int, int]:
@@ -74,49 +142,55 @@ def _outputs(program: dict[str, Any]) -> tuple[int, int]:
     return os.open(program["stdout"], os.O_RDWR), os.open(program["stderr"], os.O_RDWR)
 
 
-def _namespaces(launch: dict[str, Any], mode: str, configuration: dict[str, Any]) -> int:
-    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
-    if launch["network"] is not None:
-        flags |= kernel.CLONE_NEWNET
-    owner = -1
-    if mode == "root":
-        owner = _user_namespace(launch["uid"])
-        kernel.unshare(flags)
-    else:
-        kernel.unshare(flags | kernel.CLONE_NEWUSER)
-        stack._map("self", f"{_VCAP} 0 1", f"{_VCAP} 0 1")
-    root = configuration["scratch"]
-    kernel.mount(root, root, "", kernel.MS_BIND | kernel.MS_REC)
-    _mounts(launch, root, owner, configuration["read_only"])
-    os.chdir(root)
-    return owner
+class UserNamespace:
+    """A user namespace that nobody is in yet; a child makes it, because only outside its maps can be set. Raises OSError."""
 
-
-def _user_namespace(base: int) -> int:
-    """A user namespace with users 0 to 9999 at `base`; a child makes it, because only outside its maps can be set."""
-    ready, done = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(done[1])
-            kernel.unshare(kernel.CLONE_NEWUSER)
-            os.write(ready[1], b"1")
-            os.read(done[0], 1)
-        finally:
-            os._exit(0)
-    os.close(ready[1])
-    os.close(done[0])
-    try:
-        if os.read(ready[0], 1) != b"1":
-            raise OSError("cannot make a user namespace: is user.max_user_namespaces 0?")
-        for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{child}/{name}", "w", encoding="utf-8") as file:
-                file.write(f"0 {base} {_RANGE}")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
-    finally:
+    def __init__(self) -> None:
+        ready, self._done = os.pipe(), os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            try:
+                os.close(self._done[1])
+                kernel.unshare(kernel.CLONE_NEWUSER)
+                os.write(ready[1], b"1")
+                os.read(self._done[0], 1)
+            finally:
+                os._exit(0)
+        os.close(ready[1])
+        os.close(self._done[0])
+        made = os.read(ready[0], 1)
         os.close(ready[0])
-        os.close(done[1])
-        os.waitpid(child, 0)
+        if made != b"1":
+            self.leave()
+            raise OSError("cannot make a user namespace: is user.max_user_namespaces 0?")
+
+    def map(self, base: int) -> int:
+        """Give it users 0 to 9999 at `base`; a descriptor that names it. Once."""
+        try:
+            for name in ("uid_map", "gid_map"):
+                with open(f"/proc/{self._child}/{name}", "w", encoding="utf-8") as file:
+                    file.write(f"0 {base} {_RANGE}")
+            return os.open(f"/proc/{self._child}/ns/user", os.O_RDONLY)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let its maker end, when everybody has left it. Who forked it waits for it or ends as well."""
+        os.close(self._done[1])
+
+
+def _begin_mounts(mode: str, root: str) -> None:
+    """What every instance has besides the template: a /proc of its pid namespace, and terminals."""
+    kernel.mount(root, root, "", kernel.MS_BIND | kernel.MS_REC)
+    os.chdir(root)
+    flags = kernel.MS_NOSUID | kernel.MS_NOEXEC
+    kernel.mount("proc", root + "/proc", "proc", flags | kernel.MS_NODEV)
+    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
+        if os.path.exists(root + path) and mode == "root":
+            stack.bind_read_only(root + path, root + path)
+    # With one user only, group 5 (tty) has no name to map.
+    with contextlib.suppress(OSError):
+        kernel.mount("devpts", root + "/dev/pts", "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
 
 
 def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) -> None:
@@ -155,15 +229,6 @@ def _mounts(launch: dict[str, Any], root: str, owner: int, shared: list[str]) ->
     volumes.mount_volumes(launch.get("volumes", []), root, owner)
     size = launch["shm_bytes"]
     kernel.mount("tmpfs", root + "/dev/shm", "tmpfs", nosuid, f"mode=1777,size={size}")
-    # With one user only, group 5 (tty) has no name to map.
-    with contextlib.suppress(OSError):
-        kernel.mount(
-            "devpts",
-            root + "/dev/pts",
-            "devpts",
-            kernel.MS_NOSUID | kernel.MS_NOEXEC,
-            "newinstance,ptmxmode=0666,mode=0620",
-        )
 
 
 def _writable(launch: dict[str, Any]) -> str:
@@ -190,14 +255,8 @@ def make_writable(directory: str, owner: int) -> None:
             os.chown(path, owner, owner)
 
 
-def _inside(launch: dict[str, Any], mode: str, owner: int) -> None:
-    """In the init, which is the first of its pid namespace: the rest that needs to be there."""
-    root = os.getcwd()
-    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    kernel.mount("proc", root + "/proc", "proc", flags)
-    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
-        if os.path.exists(root + path) and mode == "root":
-            stack.bind_read_only(root + path, root + path)
+def _inside(launch: dict[str, Any], mode: str, root: str, owner: int) -> None:
+    """Leave the machine's files behind and become the user that is root in there."""
     stack.enter(root)
     nosuid = kernel.MS_NOSUID | kernel.MS_NODEV
     stack.remount("/", kernel.MS_RDONLY | nosuid)

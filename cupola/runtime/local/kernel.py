@@ -5,6 +5,7 @@ have one number everywhere.
 """
 
 import ctypes
+import functools
 import os
 import platform
 import struct
@@ -243,8 +244,9 @@ def _instruction(code: int, yes: int, no: int, value: int) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value)
 
 
+@functools.cache
 def seccomp_program() -> bytes:
-    """The filter as BPF: foreign architectures end the process, the denied calls fail with EPERM, clone3 with ENOSYS.
+    """The filter as BPF, made once: foreign architectures end the process, the denied calls fail with EPERM, clone3 with ENOSYS.
 
     clone3 takes its flags by pointer, which a filter cannot see; with ENOSYS libraries fall back to clone. Making
     FIFOs and sockets by mknod stays possible.

@@ -100,6 +100,7 @@ class Launcher:
         shared = [path for path in self._shared if os.path.isdir(path)]
         return {
             "mode": self._mode,
+            "own_network": self._own_network,
             "etc": str(self._etc),
             "scratch": str(scratch),
             "rootfs": self._settings.runtime.rootfs,

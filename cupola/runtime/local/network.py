@@ -13,7 +13,7 @@ from typing import Any
 
 from cupola.runtime.local import netlink
 
-__all__ = ["GATEWAY", "INGRESS", "internal_address", "prepare"]
+__all__ = ["GATEWAY", "INGRESS", "begin", "finish", "internal_address"]
 
 GATEWAY = "169.254.0.2"
 """Where egress and names are served inside every instance."""
@@ -24,6 +24,7 @@ _BACKLOG = 512
 INGRESS = "ingress.sock"
 """Name of the socket in the record directory."""
 _LOOPBACK = 1
+_PORTS = {"forward": "forwards", "bound": "bound"}
 
 
 def internal_address(slot: int) -> str:
@@ -31,16 +32,31 @@ def internal_address(slot: int) -> str:
     return f"10.254.{slot >> 8}.{slot & 255}"
 
 
-def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict[str, socket.socket]]:
-    """Set up the network namespace that the caller just entered; called in the fork that makes the instance.
+def begin() -> dict[str, socket.socket]:
+    """Set up what is the same in every instance's network namespace, which the caller just entered.
 
-    `wanted`: `address` (the instance's own), `forwards` (ports of 127.0.0.1 that lead to the same port of the
-    host), `bound` (the same, of services that are bound) and `group` (whose processes may connect to the ingress besides this user's, or -1). Returns the listener of the ingress, and the sockets that the cell serves, by name: `egress`, `dns-udp`,
-    `dns-tcp`, `forward-PORT`, `bound-PORT`. Raises OSError.
+    Returns the sockets that the cell serves, by name: `egress`, `dns-udp`, `dns-tcp`. Raises OSError.
     """
     netlink.link_up(_LOOPBACK)
-    for address in (GATEWAY, wanted["address"]):
-        netlink.add_address(_LOOPBACK, address)
+    netlink.add_address(_LOOPBACK, GATEWAY)
+    return {
+        "egress": _listener(GATEWAY, _EGRESS_PORT),
+        "dns-tcp": _listener(GATEWAY, _DNS_PORT),
+        "dns-udp": _datagrams(GATEWAY, _DNS_PORT),
+    }
+
+
+def finish(
+    wanted: dict[str, Any], directory: str, served: dict[str, socket.socket]
+) -> tuple[socket.socket, dict[str, socket.socket]]:
+    """The rest, for the instance with this record directory.
+
+    `wanted`: `address` (the instance's own), `forwards` (ports of 127.0.0.1 that lead to the same port of the host),
+    `bound` (the same, of services that are bound) and `group` (whose processes may connect to the ingress besides this
+    user's, or -1). Returns the listener of the ingress, and all that the cell serves: what `begin` gave, and
+    `forward-PORT`, `bound-PORT`. Raises OSError.
+    """
+    netlink.add_address(_LOOPBACK, wanted["address"])
     netlink.add_local_default(_LOOPBACK, wanted["address"])
     rules = netlink.Rules("cupola")
     rules.let_through("127.0.0.0", 8)
@@ -48,15 +64,9 @@ def prepare(wanted: dict[str, Any], directory: str) -> tuple[socket.socket, dict
     rules.let_through(wanted["address"], 32)
     rules.send_tcp_to(GATEWAY, _EGRESS_PORT)
     rules.commit()
-    served = {
-        "egress": _listener(GATEWAY, _EGRESS_PORT),
-        "dns-tcp": _listener(GATEWAY, _DNS_PORT),
-        "dns-udp": _datagrams(GATEWAY, _DNS_PORT),
-    }
-    for kind, ports in (("forward", wanted["forwards"]), ("bound", wanted["bound"])):
-        for port in ports:
-            served[f"{kind}-{port}"] = _listener("127.0.0.1", port)
-    return _ingress(directory, wanted["group"]), served
+    ports = {f"{kind}-{port}": port for kind in ("forward", "bound") for port in wanted[_PORTS[kind]]}
+    own = {name: _listener("127.0.0.1", port) for name, port in ports.items()}
+    return _ingress(directory, wanted["group"]), served | own
 
 
 def _listener(address: str, port: int) -> socket.socket:

@@ -80,7 +80,14 @@ def _try(mode: Mode, overlay: bool, base: Path, rootfs: str, own_network: bool, 
     etc, scratch, record = base / "etc", base / "scratch", base / "trial"
     for path in (etc, scratch, record):
         path.mkdir()
-    configuration = {"mode": mode, "etc": str(etc), "scratch": str(scratch), "rootfs": rootfs, "read_only": []}
+    configuration = {
+        "mode": mode,
+        "etc": str(etc),
+        "scratch": str(scratch),
+        "rootfs": rootfs,
+        "read_only": [],
+        "own_network": own_network,
+    }
     spaces.Spaces(space, base / "disks").make(space, record, _TRIAL_MIB)
     _write_trial(mode, overlay, record, own_network, space)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

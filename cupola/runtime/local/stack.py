@@ -75,7 +75,7 @@ def prepare(configuration: dict[str, Any]) -> None:
     """Give the spawner its namespaces and build the template tree.
 
     `configuration`: `mode`, `etc` (directory made by `build_etc`), `scratch` (an empty directory to mount on),
-    `rootfs` (directory instead of the host's /usr, or empty), `read_only` (host paths shown at the same place).
+    `own_network` (whether instances have one), `spares` (forks to have ready), `favordynmods`, `rootfs` (directory instead of the host's /usr, or empty), `read_only` (host paths shown at the same place).
     """
     mode = configuration["mode"]
     if mode not in ("root", "rootless"):
