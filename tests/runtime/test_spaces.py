@@ -1,5 +1,6 @@
 """The disk limit of instances, held by every means that this machine offers, and by those of another kernel."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -105,6 +106,19 @@ async def test_an_instance_gets_what_it_may_write_and_no_more(
         assert one.guid not in recorder.exits, "the limit ends nothing"
 
 
+async def test_many_begin_at_once(
+    limited: tuple[Settings, probe.Choice], launcher: Path, droplet_of: str, recorder: Recorder
+) -> None:
+    settings, choice = limited
+    async with opened(settings, choice, launcher, recorder) as engine:
+        many = [container(droplet_of, f"echo number {n}.; exec sleep 1000", disk_mb=16) for n in range(24)]
+        await asyncio.gather(*(engine.create(one, lambda _: None) for one in many))
+        await until(lambda: all(f"number {n}." in recorder.text() for n in range(24)))
+        for one in many:
+            live = engine._live[one.guid]
+            assert live.space.kind == choice.space
+
+
 async def test_what_was_limited_goes_without_a_trace(
     limited: tuple[Settings, probe.Choice], launcher: Path, droplet_of: str, recorder: Recorder
 ) -> None:
@@ -207,7 +221,7 @@ for name in quota_tree quota_v2 overlay; do {python} -c "$LOAD" $(find {modules}
 mkdir /run/quotas && mount -t {system} -o prjquota /dev/ubda /run/quotas || poweroff -f
 cd {root}
 export CUPOLA_TEST_PROJECT_QUOTAS=/run/quotas PYTHONDONTWRITEBYTECODE=1
-{python} -m pytest -q --color=no -p no:cacheprovider -p no:xdist --basetemp /tmp/t -k "project and not quotas" tests/runtime/test_spaces.py
+{python} -m pytest -q --color=no -p no:cacheprovider -p no:xdist --basetemp /tmp/t -k "project and not quotas and not many" tests/runtime/test_spaces.py
 echo "TESTS ENDED WITH $?"
 poweroff -f
 """

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 
 from cupola.runtime.local import kernel
 
@@ -16,7 +17,8 @@ __all__ = ["copy_image", "mount_image"]
 _GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
 _AUTOCLEAR = 4
 _MIB = 1024 * 1024
-_TRIES = 50
+_TRIES = 1000
+_PAUSE_SECONDS = 0.002
 
 
 def copy_image(source: str, target: str) -> None:
@@ -53,10 +55,12 @@ def mount_image(image: str, target: str) -> None:
 
 def _attach(image: str) -> tuple[int, str]:
     file = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
+        # The kernel gives the same free device to all who ask before one of them has taken it: ours take turns.
+        fcntl.flock(control, fcntl.LOCK_EX)
         for _ in range(_TRIES):
-            with open("/dev/loop-control", "rb") as control:
-                name = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
+            name = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
             device = os.open(name, os.O_RDWR | os.O_CLOEXEC)
             failure = _configure(device, file)
             if not failure:
@@ -64,9 +68,11 @@ def _attach(image: str) -> tuple[int, str]:
             os.close(device)
             if failure != errno.EBUSY:
                 raise OSError(failure, f"{name} cannot show {image}: {os.strerror(failure)}")
-            # Another took the device in between.
+            # Another program took the device in between, or lets go of it.
+            time.sleep(_PAUSE_SECONDS)
         raise OSError(errno.EBUSY, "no loop device is free")
     finally:
+        os.close(control)
         os.close(file)
 
 
