@@ -307,7 +307,7 @@ def _isolation(settings: Settings, is_running: bool) -> Iterator[Check]:
     )
     for finding in findings:
         state: State = "good" if finding.available else "bad" if finding.feature in _NEEDED else "weaker"
-        yield Check(section, finding.feature, state, "", finding.consequence, finding.remedy)
+        yield Check(section, finding.feature, state, finding.how, finding.consequence, finding.remedy)
 
 
 _NEEDED = frozenset({"bash", "merged /usr"})

@@ -33,6 +33,8 @@ class Finding:
     available: bool
     consequence: str = ""
     remedy: str = ""
+    how: str = ""
+    """By what, where there are several ways."""
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,7 @@ def report(data_dir: Path, rootfs: str = "", disk_limit: str = "auto") -> list[F
             "disk use is read every fifteen seconds and an instance over its limit ended then; one file cannot exceed it",
             "as root: mount the file system of data_dir with project quotas (ext4, xfs: prjquota; btrfs: `btrfs quota "
             "enable`), or install mkfs.ext4 and load the kernel module loop",
+            how="" if space == "polling" else space,
         ),
     ]
     merged = os.path.islink("/bin") or bool(rootfs)
