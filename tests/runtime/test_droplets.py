@@ -1,6 +1,8 @@
 """Trees that are copied for an instance: as they were, and its own."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,36 @@ def test_a_copy_is_as_it_was_and_its_own(tmp_path: Path) -> None:
 def test_what_cannot_be_copied_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"):
         droplets.copy_tree(tmp_path / "absent", tmp_path / "target")
+
+
+def _archive(directory: Path, name: str) -> Path:
+    made = directory / f"{name}.tgz"
+    with tarfile.open(made, "w:gz") as tar:
+        member = tarfile.TarInfo("./app/name")
+        member.size = 100_000
+        tar.addfile(member, io.BytesIO(name.encode().ljust(100_000)))
+    return made
+
+
+def test_the_longest_unused_droplets_go(tmp_path: Path) -> None:
+    store = droplets.Droplets(tmp_path / "droplets", -1, keep=2)
+    found = {name: store.unpacked(f"sha256:{name}", _archive(tmp_path, name)) for name in ("a", "b", "c", "d")}
+    for age, name in enumerate(("d", "c", "b", "a")):
+        os.utime(found[name], (1_000_000_000 - age, 1_000_000_000 - age))
+    assert store.size(found["a"]) >= 100_000
+    assert store.find("sha256:b") == found["b"], "which is a use"
+    store.sweep(lambda: {"sha256:a"})
+    assert sorted(one.name for one in (tmp_path / "droplets").iterdir()) == ["a", "b", "d"]
+    assert store.find("sha256:c") is None
+    assert store.find("sha256:a") == found["a"], "an instance uses it"
+    assert store.unpacked("sha256:c", tmp_path / "c.tgz") == found["c"]
+    assert (found["c"] / "app" / "name").read_text().strip() == "c"
+
+
+def test_what_an_earlier_cell_unpacked_is_found(tmp_path: Path) -> None:
+    made = droplets.Droplets(tmp_path / "droplets", -1).unpacked("sha256:a", _archive(tmp_path, "a"))
+    store = droplets.Droplets(tmp_path / "droplets", -1)
+    assert store.find("sha256:a") is None, "how large it is has to be counted first"
+    assert store.unpacked("sha256:a", tmp_path / "nowhere") == made
+    assert store.find("sha256:a") == made
+    assert store.size(made) >= 100_000

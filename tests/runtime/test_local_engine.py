@@ -16,6 +16,7 @@ from cupola import clock, guid
 from cupola.config import Settings
 from cupola.endpoints import dial
 from cupola.runtime.engine import Container, EngineError, Program
+from cupola.runtime.local import engine as engines
 from cupola.runtime.local import kernel, probe, record, spaces
 from cupola.runtime.local.engine import LocalEngine
 from cupola.runtime.local.forks import Forks
@@ -270,6 +271,30 @@ def test_the_setting_goes_with_its_descriptor() -> None:
     while ":name=cupola-alone:" in groups.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+async def test_droplets_of_instances_that_are_gone_are_removed(
+    settings: Settings,
+    choice: probe.Choice,
+    launcher: Path,
+    droplet: str,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engines, "_RENEW_SECONDS", 0.05)
+    unpacked = settings.data_dir / "cell" / "droplets"
+    async with opened(settings, choice, launcher, recorder) as engine:
+        engine._droplets._keep = 0
+        one = container(droplet, "sleep 1000")
+        await engine.create(one, lambda _: None)
+        await asyncio.sleep(0.3)
+        assert len(list(unpacked.iterdir())) == 1
+        await engine.stop(one.guid, 0)
+        await engine.destroy(one.guid)
+        await until(lambda: not list(unpacked.iterdir()))
+        again = container(droplet, "cat hello.txt")
+        await run_to_end(engine, recorder, again)
+        assert recorder.exits[again.guid].statuses == [("APP/PROC/WEB", 0)]
 
 
 async def test_what_cannot_be_made_leaves_nothing(

@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cupola.blobs.store import LocalStore
 from cupola.config import Settings
 from cupola.runtime.engine import EngineError
 from cupola.runtime.local import probe, quotas
@@ -104,6 +107,35 @@ async def test_an_instance_gets_what_it_may_write_and_no_more(
         usage = await until(lambda: (found := engine.usage(other.guid)) and found.disk and found)
         assert usage.disk <= 17 * MIB
         assert one.guid not in recorder.exits, "the limit ends nothing"
+
+
+def _heavy(settings: Settings, mebibytes: int) -> str:
+    """The digest of a droplet of that size."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+        member = tarfile.TarInfo("./app/heavy")
+        member.size = mebibytes * MIB
+        tar.addfile(member, io.BytesIO(os.urandom(member.size)))
+    return LocalStore(settings.data_dir / "blobs").put_stream([buffer.getvalue()]).digest
+
+
+async def test_the_droplet_counts(limited: tuple[Settings, probe.Choice], launcher: Path, recorder: Recorder) -> None:
+    settings, choice = limited
+    droplet = _heavy(settings, 20)
+    async with opened(settings, choice, launcher, recorder) as engine:
+        write = (
+            "head -c 20M /dev/zero > big; echo big $?; rm big; head -c 6M /dev/zero > some; echo some $?; sleep 1000"
+        )
+        one = container(droplet, write, disk_mb=32)
+        await engine.create(one, lambda _: None)
+        await until(lambda: "some" in recorder.text())
+        assert "big 1" in recorder.text()
+        assert "some 0" in recorder.text()
+        live = engine._live[one.guid]
+        assert 26 * MIB <= live.space.used(live.pid) <= 33 * MIB
+        with pytest.raises(EngineError, match=r"the droplet takes 2[01] MB, and the app may have 16 MB|exceeded"):
+            await engine.create(container(droplet, "true", disk_mb=16), lambda _: None)
+        assert len(list((settings.data_dir / "cell" / "instances").iterdir())) == 1
 
 
 async def test_many_begin_at_once(
@@ -209,7 +241,7 @@ def test_project_quotas(tmp_path: Path, system: str) -> None:
     if "BOOTED" not in done.stdout:
         pytest.skip(f"user-mode-linux does not boot here: {(done.stdout + done.stderr)[-1000:]}")
     assert "TESTS ENDED WITH 0" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "\n3 passed" in done.stdout, done.stdout[-3000:]
+    assert "\n4 passed" in done.stdout, done.stdout[-3000:]
 
 
 INIT = """#!/bin/sh

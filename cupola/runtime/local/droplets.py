@@ -7,6 +7,8 @@ import contextlib
 import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -23,22 +25,32 @@ class Droplets:
         self._directory = directory
         self._owner = owner
         self._keep = keep
+        self._sizes: dict[str, int] = {}
+        self._guard = threading.Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in directory.glob("*.new"):
             remove_tree(leftover)
 
     def find(self, digest: str) -> Path | None:
-        """The directory of a droplet that was unpacked before, or None. Takes microseconds."""
+        """The directory of a droplet that is known already, or None. Takes microseconds."""
         final = self._directory / digest.partition(":")[2]
-        return final if final.is_dir() else None
+        if final.name not in self._sizes:
+            return None
+        try:
+            os.utime(final)
+        except OSError:
+            return None
+        return final
 
     def unpacked(self, digest: str, archive: Path) -> Path:
         """The directory of the unpacked droplet (what becomes /home/vcap). Raises OSError."""
         final = self._directory / digest.partition(":")[2]
-        if final.is_dir():
-            with contextlib.suppress(OSError):
-                os.utime(final)
-            return final
+        with self._guard:
+            if final.is_dir():
+                with contextlib.suppress(OSError):
+                    os.utime(final)
+                self._sizes.setdefault(final.name, disk_usage(final))
+                return final
         new = final.with_name(f"{final.name}.{os.urandom(4).hex()}.new")
         try:
             new.mkdir(mode=0o755)
@@ -47,6 +59,7 @@ class Droplets:
             make_layout(new)
             if self._owner >= 0:
                 chown_tree(new, self._owner)
+            self._sizes[final.name] = disk_usage(new)
             new.rename(final)
         except ArchiveError as error:
             raise OSError(f"the droplet cannot be unpacked: {error}; restage the app") from error
@@ -58,15 +71,26 @@ class Droplets:
                 remove_tree(new)
         return final
 
-    def sweep(self, in_use: set[str]) -> None:
-        """Remove the longest unused droplets beyond the bound; never one of `in_use` (digests)."""
-        names = {digest.partition(":")[2] for digest in in_use}
+    def size(self, unpacked: Path) -> int:
+        """Bytes of disk blocks of a droplet that was unpacked or found."""
+        return self._sizes[unpacked.name]
+
+    def sweep(self, in_use: Callable[[], set[str]]) -> None:
+        """Remove the longest unused droplets beyond the bound. `in_use` gives the digests of those that must stay.
+
+        Who wants a droplet says so there before asking for it.
+        """
         entries = sorted((e for e in self._directory.iterdir() if e.suffix != ".new"), key=lambda e: e.stat().st_mtime)
         for entry in entries[: max(len(entries) - self._keep, 0)]:
-            if entry.name not in names:
-                doomed = entry.with_name(entry.name + ".new")
+            doomed = entry.with_name(entry.name + ".new")
+            with self._guard:
+                size = self._sizes.pop(entry.name, None)
+                if any(digest.partition(":")[2] == entry.name for digest in in_use()):
+                    if size is not None:
+                        self._sizes[entry.name] = size
+                    continue
                 entry.rename(doomed)
-                remove_tree(doomed)
+            remove_tree(doomed)
 
 
 def make_layout(home: Path) -> None:

@@ -55,7 +55,7 @@ class _Live:
         self.pid = pid
         self.descriptor = descriptor
         self.group = group
-        self.space = spaces.Space(entry.space, directory)
+        self.space = spaces.Space(entry.space, directory, entry.carried)
         self.limit = RateLimit(entry.container.log_rate)
         self.outputs: list[Output] = []
         self.gone = asyncio.Event()
@@ -107,6 +107,8 @@ class LocalEngine:
         owner = launch.VCAP if mode == "root" else -1
         self._droplets = Droplets(self._root / "droplets", owner)
         self._spaces = spaces.Spaces(choice.space, self._root / "disks")
+        self._wanted: dict[str, str] = {}
+        """Digests of the droplets that instances use or are about to, by the instance."""
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._ports = Ports(settings.runtime.port_range)
         domains = [] if settings.platform.system_domain else [settings.apps_domain]
@@ -115,7 +117,7 @@ class LocalEngine:
         self._live: dict[str, _Live] = {}
         self._observer: Observer | None = None
         self._measuring: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._meter = measure.Meter()
 
     async def open(self, observer: Observer) -> list[tuple[Container, Address]]:
@@ -137,7 +139,7 @@ class LocalEngine:
                 await self._lead_out(live)
                 adopted.append(live)
         self._measuring = asyncio.create_task(self._measure())
-        self._renewing = asyncio.create_task(self._renew())
+        self._tending = asyncio.create_task(self._tend())
         # The end of one that only waited for a reader of its output may be told already.
         return [(live.container, live.entry.address) for live in adopted if not live.gone.is_set()]
 
@@ -152,6 +154,7 @@ class LocalEngine:
             self._ports.adopt(port)
         live = _Live(entry, directory, -1, -1, self._group(directory.name))
         self._live[directory.name] = live
+        self._wanted[directory.name] = entry.container.droplet
         self._listen(live)
         live.pid, live.descriptor = record.open_process(directory)
         if live.descriptor < 0:
@@ -189,6 +192,7 @@ class LocalEngine:
         except NoPort as error:
             raise PlacementError(f"insufficient resources: ports ({error})") from error
         directory = self._instances / container.guid
+        self._wanted[container.guid] = container.droplet
         try:
             return await self._create(container, directory, claimed, progress)
         except BaseException as error:
@@ -196,6 +200,7 @@ class LocalEngine:
             for port in claimed:
                 self._ports.release(port)
             self._discard(directory)
+            self._wanted.pop(container.guid, None)
             if isinstance(error, NotFound):
                 raise EngineError(f"the droplet of the app is missing: {error}; restage the app") from error
             if isinstance(error, OSError):
@@ -214,7 +219,7 @@ class LocalEngine:
         address = launch.address(container, claimed[0], directory if self._egress is not None else None)
         entry = Record(
             container=container, address=address, slot=claimed[0], claimed=claimed, mode=self.mode, layout=layout,
-            space=space,
+            space=space, carried=self._droplets.size(lower) if lower is not None and layout == "overlay" else 0,
         )  # fmt: skip
         group = self._make_group(container)
         await asyncio.to_thread(self._write, entry, directory, lower, group)
@@ -258,7 +263,7 @@ class LocalEngine:
             os.chown(directory, -1, account.gid)
             directory.chmod(0o710)
         plan = None
-        self._spaces.make(entry.space, directory, container.disk_mb)
+        self._spaces.make(entry.space, directory, spaces.left(container.disk_mb, entry.carried))
         if container.kind == "staging":
             if self._stager is None or container.task is None:
                 raise EngineError("this cell cannot stage: it was started without a stager")
@@ -393,6 +398,7 @@ class LocalEngine:
             doomed.parent.mkdir(mode=0o700, exist_ok=True)
             directory.rename(doomed)
             await asyncio.to_thread(spaces.remove, doomed)
+        self._wanted.pop(guid, None)
 
     def _discard(self, directory: Path) -> None:
         if directory.exists():
@@ -428,17 +434,25 @@ class LocalEngine:
             turn += 1
             await asyncio.sleep(_MEASURE_SECONDS)
 
-    async def _renew(self) -> None:
-        """Replace certificates of instances before they end, and see to it that instances trust what is to be trusted."""
+    async def _tend(self) -> None:
+        """What has time for a minute: certificates, and droplets that nobody uses any more."""
         while True:
             try:
-                await asyncio.to_thread(self._plan.trust.sync)
-                for live in list(self._live.values()):
-                    if not live.gone.is_set() and self._plan.is_identity_due(live.directory):
-                        await asyncio.to_thread(self._plan.write_identity, live.entry, live.directory)
+                await self._renew()
             except OSError as error:
                 _log.error("certificates of instances cannot be renewed (%s); tried again in a minute", error)
+            try:
+                await asyncio.to_thread(self._droplets.sweep, lambda: set(self._wanted.values()))
+            except OSError as error:
+                _log.error("unpacked droplets cannot be removed (%s); tried again in a minute", error)
             await asyncio.sleep(_RENEW_SECONDS)
+
+    async def _renew(self) -> None:
+        """Replace certificates of instances before they end, and see to it that instances trust what is to be trusted."""
+        await asyncio.to_thread(self._plan.trust.sync)
+        for live in list(self._live.values()):
+            if not live.gone.is_set() and self._plan.is_identity_due(live.directory):
+                await asyncio.to_thread(self._plan.write_identity, live.entry, live.directory)
 
     def _enforce(self, live: _Live) -> None:
         assert live.usage is not None
@@ -459,7 +473,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Let go of the containers; they keep running, and their ports stay theirs."""
-        for task in (self._measuring, self._renewing):
+        for task in (self._measuring, self._tending):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

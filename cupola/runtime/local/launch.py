@@ -195,7 +195,7 @@ class Launcher:
             "programs": programs,
             "grace": self._settings.runtime.graceful_stop_seconds,
             "network": self._network(entry, plan),
-            "space": spaces.mounted(entry.space, directory, container.disk_mb),
+            "space": spaces.mounted(entry.space, directory, spaces.left(container.disk_mb, entry.carried)),
             "shm_bytes": max(container.memory_mb * _MIB // 2, 64 * 1024),
         }
         text = json.dumps(launch)

@@ -35,6 +35,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`overlay` or `copy`."""
     space: Kind = "polling"
     """Who holds it to its disk limit (spaces.py)."""
+    carried: int = 0
+    """Bytes of its droplet, where that is shared and counts all the same."""
 
 
 def save(directory: Path, record: Record) -> None:

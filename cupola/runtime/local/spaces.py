@@ -8,6 +8,7 @@ polling   disk use is read, and an instance over its limit ended
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -20,13 +21,15 @@ from typing import Literal
 from cupola.runtime.local import images, quotas
 from cupola.runtime.local.droplets import disk_usage, remove_tree
 
-__all__ = ["MOUNTED", "Kind", "Space", "Spaces", "candidates", "mounted", "remove"]
+__all__ = ["MOUNTED", "Kind", "Space", "Spaces", "candidates", "left", "mounted", "remove"]
 
 Kind = Literal["project", "btrfs", "loop", "tmpfs", "polling"]
 MOUNTED: frozenset[Kind] = frozenset({"loop", "tmpfs"})
 """Kinds that are a mount in the namespace of an instance, below an overlay."""
 _IMAGE = "disk.img"
 _JOURNAL_MIB = 4
+_KEPT = 64
+"""Templates; each takes some 150 KB."""
 _MIB = 1024 * 1024
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 """Where mkfs.ext4 is looked for: not every user's PATH has the system's programs."""
@@ -34,10 +37,11 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 @dataclass(frozen=True)
 class Space:
-    """What one instance may write, given by its record directory."""
+    """What one instance may write, given by its record directory. `carried` are bytes of a droplet that lies elsewhere."""
 
     kind: Kind
     directory: Path
+    carried: int = 0
 
     @property
     def is_cheap(self) -> bool:
@@ -45,7 +49,10 @@ class Space:
         return self.kind in ("project", "loop", "tmpfs")
 
     def used(self, pid: int) -> int:
-        """Bytes used; `pid` is the instance's init. 0 when that has ended."""
+        """Bytes used, the droplet included; `pid` is the instance's init. When that has ended, the droplet alone."""
+        return self.carried + self._written(pid)
+
+    def _written(self, pid: int) -> int:
         try:
             if self.kind == "project":
                 return quotas.project_used(self.directory / "files")
@@ -55,6 +62,23 @@ class Space:
         except OSError:
             return 0
         return disk_usage(self.directory / "files")
+
+
+def left(mebibytes: int, carried: int) -> int:
+    """MiB that an instance may write of its limit besides the droplet that it carries (bytes); 0 for a limit of 0, which is none.
+
+    Raises OSError when there is not one.
+    """
+    if mebibytes <= 0:
+        return 0
+    taken = -(-carried // _MIB)
+    if taken >= mebibytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"the droplet takes {taken} MB, and the app may have {mebibytes} MB of disk: "
+            "give it more (`disk_quota` in the manifest, or `cf scale -k`), or push less",
+        )
+    return mebibytes - taken
 
 
 def mounted(kind: Kind, directory: Path, mebibytes: int) -> dict[str, str | int] | None:
@@ -94,9 +118,13 @@ class Spaces:
     def _template(self, mebibytes: int) -> Path:
         path = self._templates / f"{mebibytes}.ext4"
         with self._making:
-            if not path.exists():
+            if path.exists():
+                os.utime(path)
+            else:
                 self._templates.mkdir(mode=0o700, exist_ok=True)
                 _make_image(str(path), mebibytes)
+                for old in sorted(self._templates.glob("*.ext4"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+                    old.unlink()
         return path
 
 
