@@ -8,7 +8,6 @@ polling   disk use is read, and an instance over its limit ended
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cupola.runtime.engine import EngineError
 from cupola.runtime.local import images, quotas
 from cupola.runtime.local.droplets import disk_usage, remove_tree
 
@@ -67,15 +67,14 @@ class Space:
 def left(mebibytes: int, carried: int) -> int:
     """MiB that an instance may write of its limit besides the droplet that it carries (bytes); 0 for a limit of 0, which is none.
 
-    Raises OSError when there is not one.
+    Raises EngineError when there is not one.
     """
     if mebibytes <= 0:
         return 0
     taken = -(-carried // _MIB)
     if taken >= mebibytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"the droplet takes {taken} MB, and the app may have {mebibytes} MB of disk: "
+        raise EngineError(
+            f"cannot create the container: the droplet takes {taken} MB, and the app may have {mebibytes} MB of disk: "
             "give it more (`disk_quota` in the manifest, or `cf scale -k`), or push less",
         )
     return mebibytes - taken
