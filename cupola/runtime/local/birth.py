@@ -5,7 +5,7 @@ droplet to overlay, or empty), `uid` (base of its user range in mode `root`, its
 -1), `hostname`, `binds` ([host, inside] read-only), `volumes` ([host, inside, r or rw]), `readable` and `writable` (Landlock), `confine` (whether Landlock and
 seccomp hold it), `search` (whether it needs to pass through directories of the platform's user), `cgroups` (paths of
 cgroup.procs), `limits` (resource to value), `programs` ([argv, env, directory, stdout, stderr]), `grace` (seconds),
-`network` (network.prepare; none: the host's), `space` (what is mounted for what it writes: `image`, a file, or `bytes` of
+`network` (network.finish; none: the host's), `space` (what is mounted for what it writes: `image`, a file, or `bytes` of
 memory; none: it writes to `files`).
 """
 

@@ -27,6 +27,8 @@ class Droplets:
         self._keep = keep
         self._sizes: dict[str, int] = {}
         self._guard = threading.Lock()
+        self._leaving = ""
+        """The droplet that is about to be removed, unless somebody wants it."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in directory.glob("*.new"):
             remove_tree(leftover)
@@ -34,7 +36,7 @@ class Droplets:
     def find(self, digest: str) -> Path | None:
         """The directory of a droplet that is known already, or None. Takes microseconds."""
         final = self._directory / digest.partition(":")[2]
-        if final.name not in self._sizes:
+        if final.name not in self._sizes or final.name == self._leaving:
             return None
         try:
             os.utime(final)
@@ -84,13 +86,15 @@ class Droplets:
         for entry in entries[: max(len(entries) - self._keep, 0)]:
             doomed = entry.with_name(entry.name + ".new")
             with self._guard:
-                size = self._sizes.pop(entry.name, None)
-                if any(digest.partition(":")[2] == entry.name for digest in in_use()):
-                    if size is not None:
-                        self._sizes[entry.name] = size
-                    continue
-                entry.rename(doomed)
-            remove_tree(doomed)
+                # Before looking: whoever finds it after that asks for it to be unpacked, and waits.
+                self._leaving = entry.name
+                is_wanted = any(digest.partition(":")[2] == entry.name for digest in in_use())
+                if not is_wanted:
+                    self._sizes.pop(entry.name, None)
+                    entry.rename(doomed)
+                self._leaving = ""
+            if not is_wanted:
+                remove_tree(doomed)
 
 
 def make_layout(home: Path) -> None:

@@ -442,7 +442,7 @@ class LocalEngine:
             except OSError as error:
                 _log.error("certificates of instances cannot be renewed (%s); tried again in a minute", error)
             try:
-                await asyncio.to_thread(self._droplets.sweep, lambda: set(self._wanted.values()))
+                await asyncio.to_thread(self._droplets.sweep, lambda: set(self._wanted.copy().values()))
             except OSError as error:
                 _log.error("unpacked droplets cannot be removed (%s); tried again in a minute", error)
             await asyncio.sleep(_RENEW_SECONDS)

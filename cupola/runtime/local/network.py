@@ -24,7 +24,6 @@ _BACKLOG = 512
 INGRESS = "ingress.sock"
 """Name of the socket in the record directory."""
 _LOOPBACK = 1
-_PORTS = {"forward": "forwards", "bound": "bound"}
 
 
 def internal_address(slot: int) -> str:
@@ -64,9 +63,9 @@ def finish(
     rules.let_through(wanted["address"], 32)
     rules.send_tcp_to(GATEWAY, _EGRESS_PORT)
     rules.commit()
-    ports = {f"{kind}-{port}": port for kind in ("forward", "bound") for port in wanted[_PORTS[kind]]}
-    own = {name: _listener("127.0.0.1", port) for name, port in ports.items()}
-    return _ingress(directory, wanted["group"]), served | own
+    forwards = {f"forward-{port}": _listener("127.0.0.1", port) for port in wanted["forwards"]}
+    bound = {f"bound-{port}": _listener("127.0.0.1", port) for port in wanted["bound"]}
+    return _ingress(directory, wanted["group"]), served | forwards | bound
 
 
 def _listener(address: str, port: int) -> socket.socket:
